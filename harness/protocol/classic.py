@@ -1,0 +1,159 @@
+"""The queue of the blog post, sentence by sentence, its faults kept: they are what is measured.
+
+Theory of operation
+    Three kinds of key under one prefix: `-lock`, `-curr` (the pointer: number of the last filled
+    slot) and `-key-N` (the slots). A process that wants in increments the lock. If that gives 1
+    it is inside; otherwise it naps for 1 ms and tries again, until the naps add up to the
+    patience. Inside, a voter increments the pointer and stores its message in that slot. The
+    drain reads the pointer and every slot from 1 up to it, then sets the pointer to 0. Leaving is
+    `set lock 0`.
+
+Invariant, as long as it holds
+    One process inside at a time, so a slot number is handed out once between two drains and
+    every slot up to the pointer is filled when the drain reads it.
+
+What it survives
+    Any number of writers and drains on a warm cache, as long as every holder leaves within the
+    patience of everyone who waits.
+
+What it cannot survive, each a sentence of the post
+    * Patience counts naps, not time, and when it ends the waiter goes on *as the holder*. If the
+      real holder is only slow, two are inside; the slower one's stores come after the drain.
+    * A missing lock is set to 1 and the pointer to 0. Two processes can both find it missing:
+      two are inside, and the second reset orphans the slots of the first.
+    * A missing pointer is set to 1, but the writer's own number stays undefined: it writes slot 0,
+      which no drain reads, while slot 1 is read and was never written.
+    * Slots are never deleted, so a slot that was skipped yields the vote of an earlier round.
+    * Nobody looks whether a `set` was refused.
+    * Leaving sets the lock to 0 even if it had vanished: it comes back without its pointer.
+"""
+
+from collections.abc import Sequence
+from enum import Enum
+from typing import Final, NamedTuple
+
+from harness.protocol.commands import (
+    Get,
+    Incr,
+    InsertBallots,
+    Key,
+    KeyKind,
+    Machine,
+    Patience,
+    Set,
+    Sleep,
+    Status,
+)
+
+NAP_NS: Final = 1_000_000  # the post's 1/1000th of a second
+UNANSWERED: Final = (Status.LOST, Status.UNREACHABLE)
+
+
+class Queue(NamedTuple):
+    """One queue's keys. Several queues differ by prefix only."""
+
+    lock: Key
+    pointer: Key
+    slots: str
+
+    @classmethod
+    def named(cls, prefix: str) -> "Queue":
+        return cls(
+            lock=Key(f"{prefix}-lock", KeyKind.LOCK),
+            pointer=Key(f"{prefix}-curr", KeyKind.POINTER),
+            slots=f"{prefix}-key-",
+        )
+
+    def slot(self, number: int) -> Key:
+        return Key(f"{self.slots}{number}", KeyKind.SLOT, number)
+
+
+class AfterPatience(Enum):
+    """What a voter's process does when its patience ends; the post leaves it open."""
+
+    TAKEOVER = "takeover"
+    FALLBACK = "fallback"
+    REFUSE = "refuse"
+
+
+class Grant(Enum):
+    """How a process came to be inside, or that it did not."""
+
+    CLEAN = "clean"
+    COLD = "cold"
+    TAKEOVER = "takeover"
+    OUT_OF_PATIENCE = "out of patience"
+    NO_MEMCACHED = "no memcached"
+
+
+class Receipt(Enum):
+    """What became of the messages handed to `enqueue`."""
+
+    QUEUED = "queued"
+    OUT_OF_PATIENCE = "out of patience"  # written nowhere
+    NO_MEMCACHED = "no memcached"  # written nowhere
+    UNKNOWN = "unknown"  # the reply to a write was lost
+
+
+class Drained(NamedTuple):
+    """What one drain took out, and whether the ballots took it in."""
+
+    messages: Sequence[bytes]
+    committed: bool
+
+
+def acquire(queue: Queue, *, take_over: bool) -> Machine[Grant]:
+    """Wait for the lock, a nap at a time, and say how it was got."""
+    slept_ns = 0
+    while True:
+        lock = yield Incr(queue.lock)
+        if lock.status in UNANSWERED:
+            return Grant.NO_MEMCACHED
+        if lock.status is Status.MISSING:
+            yield Set(queue.lock, b"1")
+            yield Set(queue.pointer, b"0")
+            return Grant.COLD
+        if lock.number == 1:
+            return Grant.CLEAN
+        slept_ns += (yield Sleep(NAP_NS)).number
+        if (yield Patience(slept_ns)).status is Status.OVER:
+            return Grant.TAKEOVER if take_over else Grant.OUT_OF_PATIENCE
+
+
+def enqueue(queue: Queue, messages: Sequence[bytes], *, take_over: bool = True) -> Machine[Receipt]:
+    """Put the messages into the next slots, all under one hold of the lock."""
+    grant = yield from acquire(queue, take_over=take_over)
+    if grant is Grant.NO_MEMCACHED:
+        return Receipt.NO_MEMCACHED
+    if grant is Grant.OUT_OF_PATIENCE:
+        return Receipt.OUT_OF_PATIENCE
+    for message in messages:
+        pointer = yield Incr(queue.pointer)
+        if pointer.status in UNANSWERED:
+            return Receipt.UNKNOWN
+        if pointer.status is Status.MISSING:
+            yield Set(queue.pointer, b"1")
+        stored = yield Set(queue.slot(pointer.number), message)
+        if stored.status in UNANSWERED:
+            return Receipt.UNKNOWN
+    yield Set(queue.lock, b"0")
+    return Receipt.QUEUED
+
+
+def drain(queue: Queue) -> Machine[Drained]:
+    """Read every slot up to the pointer, reset it, leave, and only then write the ballots."""
+    grant = yield from acquire(queue, take_over=True)
+    if grant is Grant.NO_MEMCACHED:
+        return Drained((), committed=True)
+    pointer = yield Get(queue.pointer)
+    messages = []
+    for number in range(1, pointer.number + 1):
+        slot = yield Get(queue.slot(number))
+        if slot.status is Status.OK:
+            messages.append(slot.value)
+    yield Set(queue.pointer, b"0")
+    yield Set(queue.lock, b"0")
+    if not messages:
+        return Drained((), committed=True)
+    inserted = yield InsertBallots(messages)
+    return Drained(messages, committed=inserted.status is Status.OK)
