@@ -127,10 +127,10 @@ def enqueue(queue: Queue, messages: Sequence[bytes], *, take_over: bool = True) 
         return Receipt.NO_MEMCACHED
     if grant is Grant.OUT_OF_PATIENCE:
         return Receipt.OUT_OF_PATIENCE
-    for message in messages:
+    for already_written, message in enumerate(messages):
         pointer = yield Incr(queue.pointer)
         if pointer.status in UNANSWERED:
-            return Receipt.UNKNOWN
+            return Receipt.UNKNOWN if already_written else Receipt.NO_MEMCACHED
         if pointer.status is Status.MISSING:
             yield Set(queue.pointer, b"1")
         stored = yield Set(queue.slot(pointer.number), message)

@@ -1,0 +1,120 @@
+"""What site and flusher did: one record per command, opened before it is sent.
+
+An open record says: sent, reply unknown. CAS numbers order all mutations of one memcached life,
+whatever the clocks of the processes say.
+"""
+
+import itertools
+import os
+import struct
+import threading
+from collections.abc import Iterator
+from enum import IntEnum
+from pathlib import Path
+from time import monotonic_ns
+from typing import Final
+
+import numpy as np
+
+from harness.history.recorder import Recorder
+from harness.protocol.commands import KeyKind, Status
+
+
+class Role(IntEnum):
+    """Who sent a command."""
+
+    SITE = 1
+    FLUSHER = 2
+
+
+JOURNAL_DTYPE: Final = np.dtype(
+    [
+        ("begin_ns", "<i8"),  # CLOCK_MONOTONIC; 0: the record is unused
+        ("end_ns", "<i8"),  # 0: no reply was seen
+        ("vote", "<u8"),  # the vote whose message was written or read; 0: none
+        ("number", "<u8"),  # counter value in the reply; votes in a batch; ns slept
+        ("cas", "<u8"),  # memcached's CAS: of the write made, or of the write that a read saw
+        ("slot", "<u8"),
+        ("pid", "<u4"),
+        ("operation", "<u4"),  # one machine's run: a vote on its way in, or one drain
+        ("thread", "<u2"),
+        ("queue", "<u2"),
+        ("role", "u1"),  # Role
+        ("command", "u1"),  # commands.COMMAND_CODES
+        ("key", "u1"),  # KeyKind
+        ("status", "u1"),  # Status
+    ]
+)
+"""(pid, thread, operation) names one machine's run; its records in begin order are its life."""
+
+_OPEN: Final = struct.Struct("<qqQQQQIIHHBBBB")
+_CLOSE: Final = struct.Struct("<q")
+_CLOSE_AT: Final = 8
+_REPLY: Final = struct.Struct("<QQQ")
+_REPLY_AT: Final = 16
+_STATUS_AT: Final = 63
+assert JOURNAL_DTYPE.itemsize == 64
+
+
+class Journal:
+    """The commands of one thread, in `<folder>/journal-<pid>-<thread>.<n>.bin`.
+
+    Commands of a thread follow one another, so at most one record is open.
+    """
+
+    _threads: Iterator[int] = itertools.count()  # numbers of this process's journals
+
+    def __init__(self, folder: Path, role: Role) -> None:
+        self._pid = os.getpid()
+        self._thread = next(self._threads)
+        self._role = role
+        self._operation = 0
+        self._queue = 0
+        self._recorder = Recorder(
+            folder / f"journal-{self._pid}-{self._thread}", JOURNAL_DTYPE.itemsize
+        )
+        self._offset = 0
+        self._vote = 0
+
+    def start_operation(self, queue: int = 0) -> None:
+        """The next records belong to a new machine's run on that queue."""
+        self._operation += 1
+        self._queue = queue
+
+    def open(self, command: int, key: KeyKind = KeyKind.NONE, slot: int = 0, vote: int = 0) -> None:
+        """Record a command that is about to be sent. Raises RecordingError on a full disk."""
+        recorder = self._recorder
+        self._offset = recorder.reserve()
+        self._vote = vote
+        _OPEN.pack_into(
+            recorder.buffer,
+            self._offset,
+            monotonic_ns(),
+            0,
+            vote,
+            0,
+            0,
+            slot,
+            self._pid,
+            self._operation,
+            self._thread,
+            self._queue,
+            self._role,
+            command,
+            key,
+            Status.LOST,
+        )
+
+    def close(self, status: Status, number: int = 0, cas: int = 0, vote: int = 0) -> None:
+        """Record the reply to the open command. `vote`: whose message a read brought."""
+        buffer, offset = self._recorder.buffer, self._offset
+        _REPLY.pack_into(buffer, offset + _REPLY_AT, vote or self._vote, number, cas)
+        buffer[offset + _STATUS_AT] = status
+        _CLOSE.pack_into(buffer, offset + _CLOSE_AT, monotonic_ns())
+
+
+class ThreadJournals(threading.local):
+    """One journal for each thread that asks."""
+
+    def __init__(self, folder: Path, role: Role) -> None:
+        self.journal = Journal(folder, role)

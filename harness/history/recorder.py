@@ -1,0 +1,63 @@
+"""Fixed-size records in preallocated, memory-mapped segments, one writer each.
+
+A record is written in place by `struct.pack_into` on the mapping: no system call, about half a
+microsecond, and whatever was written is in the page cache when the process dies. Segments are
+allocated with `posix_fallocate`, because a sparse file on a full disk would end the writer with
+SIGBUS in the middle of a store; a full disk is met here, before anything is sent, as
+`RecordingError`.
+"""
+
+import mmap
+import os
+from pathlib import Path
+from typing import Final
+
+from harness.errors import RecordingError
+
+SEGMENT_RECORDS: Final = 16_384  # 1 MiB of 64-byte records: allocated in about a millisecond
+
+
+class Recorder:
+    """Numbered records of `record_bytes` each, in files `<stem>.<n>.bin` of equal size.
+
+    One thread writes. An unused record is all zeros.
+    """
+
+    def __init__(
+        self, stem: Path, record_bytes: int, segment_records: int = SEGMENT_RECORDS
+    ) -> None:
+        self._stem = stem
+        self._record_bytes = record_bytes
+        self._segment_bytes = record_bytes * segment_records
+        self._segments = 0
+        self.buffer: mmap.mmap
+        self.offset = self._segment_bytes
+        """Where the next record starts in `buffer`; equal to the segment's size when it is full."""
+
+    def reserve(self) -> int:
+        """The offset of a fresh record in `buffer`. Raises RecordingError when none can be had."""
+        if self.offset == self._segment_bytes:
+            self._open_segment()
+        offset = self.offset
+        self.offset = offset + self._record_bytes
+        return offset
+
+    def _open_segment(self) -> None:
+        path = self._stem.with_name(f"{self._stem.name}.{self._segments}.bin")
+        descriptor = -1
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+            os.posix_fallocate(descriptor, 0, self._segment_bytes)
+            # Records still open in the previous segment keep its mapping alive by reference.
+            self.buffer = mmap.mmap(descriptor, self._segment_bytes)
+        except OSError as error:
+            if descriptor >= 0:
+                path.unlink()
+            raise RecordingError(
+                f"cannot record in {path.parent}: {error.strerror}; make room and run again"
+            ) from error
+        finally:
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._segments += 1
+        self.offset = 0

@@ -1,0 +1,88 @@
+"""Histories at rest: raw records to Parquet, Parquet to SQL.
+
+DuckDB reads and writes the files; whoever wants a figure from them asks it in SQL.
+"""
+
+from pathlib import Path
+from typing import Final
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from harness.errors import HistoryError, RecordingError
+from harness.history.journal import JOURNAL_DTYPE
+from harness.history.ledger import LEDGER_DTYPE
+
+BALLOT_COLUMNS: Final = {
+    "vote": np.dtype("u8"),
+    "poll": np.dtype("O"),
+    "choice": np.dtype("u2"),
+    "voter": np.dtype("O"),
+    "deliveries": np.dtype("u4"),
+}
+"""One row per vote id. The audit needs vote, choice and deliveries; the rest is for people."""
+
+MEMORY_LIMIT: Final = "1500MB"  # DuckDB spills beyond it; a machine of 2 GiB can audit any run
+THREADS: Final = 2
+
+
+def connect() -> duckdb.DuckDBPyConnection:
+    """An in-memory DuckDB within the harness's memory and thread limits."""
+    connection = duckdb.connect()
+    connection.execute(f"SET memory_limit='{MEMORY_LIMIT}'; SET threads={THREADS}")
+    return connection
+
+
+def collect_ledger(raw: Path, parquet: Path) -> int:
+    """Join the raw ledgers of all generators into one file; the number of attempts."""
+    return _collect(raw, "ledger-*.bin", LEDGER_DTYPE, "sent_ns", parquet)
+
+
+def collect_journal(raw: Path, parquet: Path) -> int:
+    """Join the raw journals of all threads into one file; the number of commands."""
+    return _collect(raw, "journal-*.bin", JOURNAL_DTYPE, "begin_ns", parquet)
+
+
+def write_parquet(frame: pd.DataFrame, parquet: Path) -> None:
+    """Write the frame, whole or not at all. Raises RecordingError on a full disk."""
+    part = parquet.with_name(f".{parquet.name}.part")
+    try:
+        with connect() as connection:
+            connection.register("frame", frame)
+            connection.execute(f"COPY (SELECT * FROM frame) TO {quoted(part)} (FORMAT parquet)")
+        part.replace(parquet)
+    except duckdb.IOException as error:
+        raise RecordingError(f"cannot write {parquet}: {error}; make room, run again") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def require_columns(connection: duckdb.DuckDBPyConnection, parquet: Path, names: set[str]) -> None:
+    """Raises HistoryError when the file is missing, is no Parquet, or lacks a column."""
+    if not parquet.is_file():
+        raise HistoryError(f"{parquet} is missing")
+    try:
+        rows = connection.execute(f"DESCRIBE SELECT * FROM {quoted(parquet)}").fetchall()
+    except duckdb.Error as error:
+        raise HistoryError(f"{parquet} is unreadable: {str(error).splitlines()[0]}") from error
+    missing = sorted(names - {row[0] for row in rows})
+    if missing:
+        raise HistoryError(f"{parquet} has no column {', '.join(missing)}")
+
+
+def quoted(path: Path) -> str:
+    """A path as an SQL string."""
+    return "'" + str(path).replace("'", "''") + "'"
+
+
+def _collect(raw: Path, pattern: str, dtype: "np.dtype[np.void]", used: str, parquet: Path) -> int:
+    parts: list[npt.NDArray[np.void]] = []
+    for path in sorted(raw.glob(pattern)):
+        records = np.fromfile(path, dtype=dtype)
+        parts.append(records[records[used] != 0])
+    records = np.concatenate(parts) if parts else np.empty(0, dtype)
+    names = [name for name in dtype.names or () if name != "padding"]
+    write_parquet(pd.DataFrame({name: records[name] for name in names}), parquet)
+    return len(records)

@@ -1,0 +1,285 @@
+"""The plan: every option of a run with its unit, from TOML and flags, validated once.
+
+A plan is complete and immutable; whoever holds one never asks whether an option is set.
+"""
+
+import shlex
+import sys
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+import tomli_w
+from msgspec import Meta
+
+from harness.errors import PlanError
+from harness.slo import Slo, nearest, parse_slo
+from harness.vote import MAX_CHOICES, POLL_NAME, Poll
+
+Positive = Annotated[float, Meta(gt=0)]
+NotNegative = Annotated[float, Meta(ge=0)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Count = Annotated[int, Meta(ge=1)]
+Processes = Annotated[int, Meta(ge=1, le=64)]
+Threads = Annotated[int, Meta(ge=1, le=512)]
+
+
+class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A table of the plan."""
+
+
+class PollPlan(_Section, frozen=True):
+    """The poll that the voters vote on."""
+
+    name: str = "controversial-poll"
+    question: str = "Should the town hall be painted orange?"
+    choices: tuple[str, ...] = ("Yes", "No", "Only the door")
+
+    def poll(self) -> Poll:
+        return Poll(self.name, self.question, self.choices)
+
+
+class Arrivals(_Section, frozen=True):
+    """When voters come: a rate curve over time, in votes per second. See docs/load.md."""
+
+    curve: Literal["trickle", "spike", "step"] = "trickle"
+    trickle_per_s: NotNegative = 3.5
+    peak_per_s: NotNegative = 0.0
+    starts_s: NotNegative = 0.0  # when the spike or the step begins
+    rise_s: Positive = 1.0  # spike: time constant of the rise
+    decay_s: Positive = 5.0  # spike: time constant of the decay
+    peak_at_s: NotNegative = 0.0  # spike: when the peak is reached
+    lasts_s: Positive = 10.0  # step: how long it stays at the peak
+    results_per_vote: NotNegative = 0.0  # results pages asked for, per vote
+
+
+class Voters(_Section, frozen=True):
+    """How one voter behaves, and how many processes play them."""
+
+    timeout_s: Positive = 5.0
+    retries: Annotated[int, Meta(ge=0, le=10)] = 0  # with the same vote id
+    generators: Processes = 1
+    keep_alive: bool = True
+
+
+class Site(_Section, frozen=True):
+    """The vote server: so many processes with so many threads each."""
+
+    workers: Processes = 2
+    threads: Threads = 16
+    port: Annotated[int, Meta(ge=0, le=65535)] = 0  # 0: any free one
+    totals_ttl_s: Positive = 1.0  # `cached`: how old totals may be
+    journal: bool = True
+
+
+class QueuePlan(_Section, frozen=True):
+    """The queue on memcached, in queue modes."""
+
+    prefix: Annotated[str, Meta(pattern=r"^[!-~]{1,100}$")] = "poll-queue"
+    queues: Annotated[int, Meta(ge=1, le=1024)] = 1
+    patience_s: Positive = 1.0
+    after_patience: Literal["takeover", "fallback", "refuse"] = "takeover"
+
+
+class FlusherPlan(_Section, frozen=True):
+    """The process that drains the queue into the database."""
+
+    interval_s: Positive = 0.5
+    batch_rows: Annotated[int, Meta(ge=1, le=10_000)] = 1000
+
+
+class MemcachedPlan(_Section, frozen=True):
+    """The memcached daemon that the harness starts."""
+
+    memory_mib: Annotated[int, Meta(ge=1, le=1_048_576)] = 64
+    timeout_s: Positive = 1.0  # connect, and each reply
+    evict: bool = True  # False: refuse instead (-M)
+
+
+class DatabasePlan(_Section, frozen=True):
+    """The MariaDB server that the harness starts."""
+
+    commit_wait_us: Annotated[int, Meta(ge=0, le=1_000_000)] = 0  # group-commit wait
+    timeout_s: Positive = 5.0
+    max_connections: Annotated[int, Meta(ge=10, le=10_000)] = 600
+
+
+class Fault(_Section, frozen=True):
+    """One injected trouble: `pause` at a protocol step, or `wipe` of memcached."""
+
+    kind: Literal["pause", "wipe"]
+    at_s: NotNegative  # after the load's start; a pause is armed then and met soon after
+    target: Literal["lock-holder", "memcached"] | None = None
+    for_s: NotNegative = 0.0
+    modes: tuple[str, ...] = ()  # only in these; empty: in all modes that have the target
+
+
+class Limits(_Section, frozen=True):
+    """How long each step may take before the run gives up on it."""
+
+    start_s: Positive = 60.0  # until a service answers
+    grace_s: Positive = 5.0  # beyond the voters' time-out, until the last answer
+    drain_s: Positive = 60.0  # until the queue is empty
+
+
+class Plan(_Section, frozen=True):
+    """Everything a run needs to know; `plan.toml` in the run folder is this, written out."""
+
+    scenario: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
+    description: str = ""
+    modes: tuple[str, ...] = ("direct", "cached", "classic")
+    duration_s: Positive = 20.0
+    seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 1
+    repeat: Annotated[int, Meta(ge=1, le=1000)] = 1
+    slo: tuple[str, ...] = ()
+    poll: PollPlan = PollPlan()
+    arrivals: Arrivals = Arrivals()
+    voters: Voters = Voters()
+    site: Site = Site()
+    queue: QueuePlan = QueuePlan()
+    flusher: FlusherPlan = FlusherPlan()
+    memcached: MemcachedPlan = MemcachedPlan()
+    database: DatabasePlan = DatabasePlan()
+    limits: Limits = Limits()
+    faults: tuple[Fault, ...] = ()
+
+    def slos(self) -> tuple[Slo, ...]:
+        return tuple(parse_slo(text) for text in self.slo)
+
+    def to_toml(self) -> str:
+        return tomli_w.dumps(_without_none(msgspec.to_builtins(self)))
+
+
+class Deployment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One mode of a plan on actual servers: what a site or flusher process is started with."""
+
+    plan: Plan
+    mode: str
+    memcached: tuple[str, ...]  # host:port
+    database: str  # mysql://user:password@host:port/name or …?unix_socket=/path
+    folder: str  # journals, metrics and the armed page lie here
+    host: str = "127.0.0.1"
+    port: int = 0
+
+    @classmethod
+    def read(cls, path: Path) -> "Deployment":
+        """Reads a deployment from TOML or JSON. Raises PlanError."""
+        decode = msgspec.json.decode if path.suffix == ".json" else msgspec.toml.decode
+        try:
+            deployment = decode(path.read_bytes(), type=cls)
+        except OSError as error:
+            raise PlanError(f"{path}: {error.strerror}") from error
+        except (msgspec.MsgspecError, tomllib.TOMLDecodeError) as error:
+            raise PlanError(f"{path}: {error}") from error
+        check(deployment.plan, str(path))
+        return deployment
+
+    def write(self, path: Path) -> None:
+        path.write_bytes(msgspec.json.encode(self))
+
+
+def read_plan(path: Path) -> Plan:
+    """The plan in a TOML file. Raises PlanError that names file, key, and the nearest key."""
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise PlanError(f"{path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise PlanError(f"{path} is no TOML: {error}") from error
+    return plan_from(tables, str(path))
+
+
+def plan_from(tables: dict[str, Any], where: str) -> Plan:
+    """A checked plan from TOML tables; `where` opens each error message."""
+    _refuse_unknown_keys(tables, Plan, where, "")
+    try:
+        plan = msgspec.convert(tables, Plan)
+    except msgspec.ValidationError as error:
+        raise PlanError(f"{where}: {_readable(str(error))}") from error
+    check(plan, where)
+    return plan
+
+
+def check(plan: Plan, where: str) -> None:
+    """What no type can say. Raises PlanError."""
+    if not POLL_NAME.fullmatch(plan.poll.name):
+        raise PlanError(f"{where}: poll.name {plan.poll.name!r} must be like 'town-hall-2'")
+    if not 2 <= len(plan.poll.choices) <= MAX_CHOICES:
+        raise PlanError(f"{where}: poll.choices needs 2 to {MAX_CHOICES} entries")
+    if not plan.modes:
+        raise PlanError(f"{where}: modes is empty; name at least one, for example 'direct'")
+    arrivals = plan.arrivals
+    if arrivals.curve == "spike" and arrivals.peak_at_s < arrivals.starts_s:
+        raise PlanError(f"{where}: arrivals.peak_at_s must not be before arrivals.starts_s")
+    if arrivals.curve != "trickle" and arrivals.peak_per_s < arrivals.trickle_per_s:
+        raise PlanError(f"{where}: arrivals.peak_per_s must be at least arrivals.trickle_per_s")
+    for fault in plan.faults:
+        if fault.kind == "pause" and (fault.target != "lock-holder" or fault.for_s <= 0):
+            raise PlanError(f"{where}: fault pause needs target = 'lock-holder' and for_s above 0")
+        if fault.kind == "wipe" and fault.target not in (None, "memcached"):
+            raise PlanError(f"{where}: fault wipe can only have target = 'memcached'")
+        if fault.at_s >= plan.duration_s:
+            raise PlanError(
+                f"{where}: fault {fault.kind} at {fault.at_s:g} s comes after the load's end "
+                f"({plan.duration_s:g} s)"
+            )
+    plan.slos()
+
+
+def find_scenario(name: str) -> Path:
+    """The TOML file of a scenario: a path, or a name from `locustfiles/`. Raises PlanError."""
+    if name.endswith(".toml"):
+        return Path(name)
+    folders = [Path.cwd() / "locustfiles", Path(__file__).parent.parent / "locustfiles"]
+    for folder in folders:
+        path = folder / f"{name.replace('-', '_')}.toml"
+        if path.is_file():
+            return path
+    known = sorted({p.stem.replace("_", "-") for f in folders for p in f.glob("*.toml")})
+    raise PlanError(
+        f"no scenario {name!r}{nearest(name, known)}; known: {', '.join(known) or 'none'}; "
+        "or give the path of a .toml file"
+    )
+
+
+def require_known(kind: str, name: str, known: list[str]) -> None:
+    """Raises PlanError that names the nearest known name."""
+    if name not in known:
+        raise PlanError(f"no {kind} {name!r}{nearest(name, known)}; known: {', '.join(known)}")
+
+
+def repeat_command() -> str:
+    """The command line that repeats what is running now, as one can paste it."""
+    return shlex.join(["pollstorm", *sys.argv[1:]])
+
+
+def _refuse_unknown_keys(table: Any, section: Any, where: str, prefix: str) -> None:
+    """msgspec also refuses unknown keys, but cannot name the nearest."""
+    if not isinstance(table, dict):
+        return
+    fields = {field.name: field.type for field in msgspec.structs.fields(section)}
+    for key, value in table.items():
+        if key not in fields:
+            raise PlanError(f"{where}: no key {prefix + key!r}{nearest(key, fields)}")
+        if isinstance(fields[key], type) and issubclass(fields[key], _Section):
+            _refuse_unknown_keys(value, fields[key], where, f"{prefix}{key}.")
+        elif key == "faults" and isinstance(value, list):
+            for number, fault in enumerate(value, start=1):
+                _refuse_unknown_keys(fault, Fault, where, f"faults[{number}].")
+
+
+def _readable(message: str) -> str:
+    """`Expected `float` >= 0.0 - at `$.arrivals.peak_per_s`` with the place first."""
+    problem, separator, place = message.rpartition(" - at ")
+    if not separator:
+        return message
+    return f"{place.strip('`').removeprefix('$.')}: {problem[:1].lower()}{problem[1:]}"
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_none(inner) for key, inner in value.items() if inner is not None}
+    if isinstance(value, (list, tuple)):
+        return [_without_none(inner) for inner in value]
+    return value
