@@ -1,4 +1,4 @@
-"""The command `pollstorm`: one file per verb; this one joins them and turns errors into one line."""
+"""The command `pollstorm`: one file per verb. Here they are joined, and errors become one line."""
 
 import importlib
 import sys

@@ -30,7 +30,7 @@ class Totals(NamedTuple):
     as_of_s: float
 
 
-class TotalsUnavailable(Exception):  # noqa: N818
+class TotalsUnavailable(Exception):
     """Neither memcached nor the database could say the totals just now."""
 
 
