@@ -39,9 +39,11 @@ class Vote(NamedTuple):
     def from_message(cls, message: bytes) -> "Vote":
         """Reads what `to_message` wrote. Raises ValueError for anything else."""
         vote_id, choice, poll, voter = message.decode("ascii").split(" ")
-        if not (len(vote_id) == 16 and POLL_NAME.fullmatch(poll) and VOTER_NAME.fullmatch(voter)):
+        vote = cls(VoteId(int(vote_id, 16)), poll, int(choice), voter)
+        names_fit = POLL_NAME.fullmatch(poll) and VOTER_NAME.fullmatch(voter)
+        if len(vote_id) != 16 or not 1 <= vote.choice <= MAX_CHOICES or not names_fit:
             raise ValueError(f"no vote: {message[:80]!r}")
-        return cls(VoteId(int(vote_id, 16)), poll, int(choice), voter)
+        return vote
 
 
 class Poll(NamedTuple):

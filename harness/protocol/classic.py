@@ -95,11 +95,20 @@ class Receipt(Enum):
     UNKNOWN = "unknown"  # the reply to a write was lost
 
 
-class Drained(NamedTuple):
-    """What one drain took out, and whether the ballots took it in."""
+class DrainEnd(Enum):
+    """How a drain ended."""
 
-    messages: Sequence[bytes]
-    committed: bool
+    EMPTY = "empty"  # nothing was queued
+    COMMITTED = "committed"
+    NOT_COMMITTED = "not committed"  # or nobody knows
+    NO_MEMCACHED = "no memcached"
+
+
+class Drained(NamedTuple):
+    """What one drain took out, and what became of it."""
+
+    end: DrainEnd
+    messages: Sequence[bytes] = ()
 
 
 def acquire(queue: Queue, *, take_over: bool) -> Machine[Grant]:
@@ -144,7 +153,7 @@ def drain(queue: Queue) -> Machine[Drained]:
     """Read every slot up to the pointer, reset it, leave, and only then write the ballots."""
     grant = yield from acquire(queue, take_over=True)
     if grant is Grant.NO_MEMCACHED:
-        return Drained((), committed=True)
+        return Drained(DrainEnd.NO_MEMCACHED)
     pointer = yield Get(queue.pointer)
     messages = []
     for number in range(1, pointer.number + 1):
@@ -154,6 +163,7 @@ def drain(queue: Queue) -> Machine[Drained]:
     yield Set(queue.pointer, b"0")
     yield Set(queue.lock, b"0")
     if not messages:
-        return Drained((), committed=True)
+        return Drained(DrainEnd.EMPTY)
     inserted = yield InsertBallots(messages)
-    return Drained(messages, committed=inserted.status is Status.OK)
+    committed = inserted.status is Status.OK
+    return Drained(DrainEnd.COMMITTED if committed else DrainEnd.NOT_COMMITTED, messages)

@@ -1,0 +1,114 @@
+"""memcached's meta commands, which return the CAS of what they wrote or read.
+
+pymemcache has no meta commands but `raw_command`, and that loses data when a reply arrives in two
+pieces: it looks for the end token in each piece alone. A reply that a slow network cuts in half
+would then be waited for until the time-out. So this client frames the replies itself.
+"""
+
+from typing import Final
+
+from pymemcache.client.base import Client
+from pymemcache.exceptions import MemcacheError
+
+from harness.protocol.commands import Reply, Status
+
+RECEIVE_BYTES: Final = 65_536
+MAX_REPLY_BYTES: Final = 2_097_152  # twice memcached's largest item; more is no reply of ours
+
+UNREACHABLE: Final = Reply(Status.UNREACHABLE)
+LOST: Final = Reply(Status.LOST)
+MISSING: Final = Reply(Status.MISSING)
+REFUSED: Final = Reply(Status.REFUSED)
+
+
+class MetaClient(Client):
+    """pymemcache's plain client with `mg`, `ms` and `ma`; one thread, one server, one socket.
+
+    Nothing is ever repeated, and no failure raises: a reply says whether the command was refused,
+    certainly not applied (`UNREACHABLE`), or nobody knows (`LOST`). The connection is closed on any
+    failure, interrupts included, because the next command would read this one's reply.
+    """
+
+    def __init__(self, address: str, timeout_s: float) -> None:
+        host, _, port = address.rpartition(":")
+        super().__init__(
+            (host, int(port)),
+            connect_timeout=timeout_s,
+            timeout=timeout_s,
+            no_delay=True,  # otherwise Nagle and delayed ACK cost 44 ms after a noreply
+            default_noreply=False,  # otherwise add() always says True
+        )
+
+    def meta_get(self, key: str) -> Reply:
+        """The value, and the CAS of the write that it came from."""
+        return self._ask(b"mg %s v c\r\n" % key.encode())
+
+    def meta_set(self, key: str, value: bytes) -> Reply:
+        """Store without a lifetime; the CAS of the write."""
+        return self._ask(b"ms %s %d c\r\n%s\r\n" % (key.encode(), len(value), value))
+
+    def meta_incr(self, key: str) -> Reply:
+        """Add 1; the new number, and the CAS of the write."""
+        return self._ask(b"ma %s v c\r\n" % key.encode())
+
+    def _ask(self, request: bytes) -> Reply:
+        if self.sock is None:
+            try:
+                self._connect()
+            except (OSError, MemcacheError):
+                return UNREACHABLE
+        try:
+            connection = self.sock
+            assert connection is not None
+            connection.sendall(request)
+            answer = connection.recv(RECEIVE_BYTES)
+            while not is_whole(answer):
+                piece = connection.recv(RECEIVE_BYTES)
+                if not piece or len(answer) > MAX_REPLY_BYTES:
+                    self.close()
+                    return LOST
+                answer += piece
+        except OSError:
+            self.close()
+            return LOST
+        except BaseException:
+            self.close()
+            raise
+        reply = parse(answer)
+        if reply is LOST:
+            self.close()
+        return reply
+
+
+def is_whole(answer: bytes) -> bool:
+    """Whether a meta command's reply has arrived completely."""
+    line_end = answer.find(b"\r\n")
+    if line_end < 0:
+        return not answer  # no bytes at all: the server closed, and nothing more will come
+    if not answer.startswith(b"VA "):
+        return True
+    return len(answer) >= line_end + 4 + int(answer[3:line_end].split(b" ", 1)[0])
+
+
+def parse(answer: bytes) -> Reply:
+    """A whole reply; `LOST` for bytes that are none, after which the connection is unusable."""
+    line_end = answer.find(b"\r\n")
+    code = answer[:2]
+    if code == b"VA":
+        size, _, flags = answer[3:line_end].partition(b" ")
+        value = answer[line_end + 2 : -2]
+        if len(value) != int(size):
+            return LOST
+        return Reply(Status.OK, int(value) if value.isdigit() else 0, value, _cas(flags))
+    if code == b"HD":
+        return Reply(Status.OK, cas=_cas(answer[3:line_end]))
+    if code in (b"NF", b"EN"):
+        return MISSING
+    if code == b"NS" or answer.startswith((b"SERVER_ERROR", b"CLIENT_ERROR")):
+        return REFUSED
+    return LOST
+
+
+def _cas(flags: bytes) -> int:
+    """The number behind `c`, the only flag that we ask to be returned."""
+    return int(flags[1:]) if flags.startswith(b"c") else 0

@@ -1,0 +1,1 @@
+"""MariaDB, through PyMySQL: our own tables, connections that are never left half-read, ballots."""

@@ -1,0 +1,52 @@
+"""Our tables. They carry a prefix, so that an existing database keeps everything else it has."""
+
+from contextlib import closing
+from typing import Final
+
+import msgspec
+
+from harness.database.connections import connect
+from harness.vote import Poll
+
+TIMEOUT_S: Final = 30.0  # a fresh server creating its first tables on a slow disk
+
+POLLS: Final = """
+CREATE TABLE IF NOT EXISTS pollstorm_polls (
+    name     VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
+    question VARCHAR(1000) NOT NULL,
+    choices  JSON NOT NULL
+) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4"""
+
+BALLOTS: Final = """
+CREATE TABLE IF NOT EXISTS pollstorm_ballots (
+    vote       BIGINT UNSIGNED NOT NULL PRIMARY KEY,
+    poll       VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    choice     SMALLINT UNSIGNED NOT NULL,
+    voter      VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    deliveries INT UNSIGNED NOT NULL DEFAULT 1,
+    KEY totals (poll, choice)
+) ENGINE = InnoDB"""
+
+KEEP_POLL: Final = """
+INSERT INTO pollstorm_polls (name, question, choices) VALUES (%s, %s, %s)
+ON DUPLICATE KEY UPDATE question = VALUES(question), choices = VALUES(choices)"""
+
+
+def create(url: str, poll: Poll) -> None:
+    """Create the tables where they are missing, and the poll."""
+    with closing(connect(url, TIMEOUT_S)) as connection, connection.cursor() as cursor:
+        cursor.execute(POLLS)
+        cursor.execute(BALLOTS)
+        cursor.execute(
+            KEEP_POLL, (poll.name, poll.question, msgspec.json.encode(poll.choices).decode())
+        )
+        connection.commit()
+
+
+def drop(url: str) -> None:
+    """Remove our tables and everything in them; a run starts from none."""
+    with closing(connect(url, TIMEOUT_S)) as connection, connection.cursor() as cursor:
+        # Asked first, because IF EXISTS alone sends a warning for each missing table.
+        cursor.execute("SHOW TABLES LIKE 'pollstorm\\_%'")
+        for (table,) in cursor.fetchall():
+            cursor.execute(f"DROP TABLE `{table}`")

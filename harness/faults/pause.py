@@ -1,0 +1,41 @@
+"""`pause`: the next process that comes out of the lock and reached its slot stands still.
+
+The step is armed on the shared page; the process stops itself (SIGSTOP) between taking a slot
+number and filling the slot, with the lock held, and is continued after the fault's time.
+
+    holder   incr lock ─ incr pointer ─ ▇▇▇▇▇▇▇▇ stopped ▇▇▇▇▇▇▇▇ ─ set slot ─ set lock 0
+    others   incr lock … patience ends ─ takeover ─ in
+"""
+
+import contextlib
+import os
+import signal
+from typing import Final
+
+from harness.armed import step
+from harness.faults.fault import Met, Trial
+from harness.history.journal import Role
+from harness.plan import Fault
+from harness.protocol.commands import COMMAND_CODES, KeyKind, Set
+
+LOCK_HOLDER: Final = step(Role.SITE, COMMAND_CODES[Set], KeyKind.SLOT)
+
+
+def start(fault: Fault, trial: Trial) -> Met | None:
+    """Arm the step and wait until a process met it, or the load ends."""
+    earlier = len(trial.armed.hits())
+    trial.armed.arm(LOCK_HOLDER, signal.SIGSTOP)
+    while not trial.armed.hits()[earlier:]:
+        if trial.ended.wait(trial.WATCH_S):
+            trial.armed.disarm(LOCK_HOLDER)
+            return None
+    hit = trial.armed.hits()[earlier]
+    trial.ended.wait(max(0.0, fault.for_s - trial.since_s(hit.at_ns)))
+    heal(hit.pid)
+    return Met(f"site process {hit.pid} stopped with the lock held", at_ns=hit.at_ns)
+
+
+def heal(pid: int) -> None:
+    """Let the process go on; it may have been killed meanwhile."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGCONT)

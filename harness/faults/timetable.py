@@ -1,0 +1,71 @@
+"""Starts each fault at its time, and records when it began, ended, and whether it hit."""
+
+import threading
+from collections.abc import Callable
+from time import monotonic_ns
+from typing import Final
+
+from harness.faults import pause, wipe
+from harness.faults.fault import Met, Trial
+from harness.plan import Fault
+from harness.result import FaultRecord
+
+START: Final[dict[str, Callable[[Fault, Trial], Met | None]]] = {
+    "pause": pause.start,
+    "wipe": wipe.start,
+}
+NEEDS_QUEUE: Final = ("pause",)
+TARGETS: Final = {"pause": "lock-holder", "wipe": "memcached"}
+END_S: Final = 10.0  # longer than any fault needs to notice that the load has ended
+
+
+def applicable(faults: tuple[Fault, ...], mode: str, queues: bool) -> tuple[Fault, ...]:
+    """The faults that have a target in the mode."""
+    return tuple(
+        fault
+        for fault in faults
+        if (not fault.modes or mode in fault.modes) and (queues or fault.kind not in NEEDS_QUEUE)
+    )
+
+
+class Timetable:
+    """One thread per fault, from `begin` to `heal`."""
+
+    def __init__(self, faults: tuple[Fault, ...], trial: Trial) -> None:
+        self._faults = faults
+        self._trial = trial
+        self._start_ns = 0
+        self._records: dict[int, FaultRecord] = {}
+        self._threads: list[threading.Thread] = []
+
+    def begin(self, start_ns: int) -> None:
+        """The load starts at this CLOCK_MONOTONIC time; faults count from it."""
+        self._start_ns = start_ns
+        for number, fault in enumerate(self._faults):
+            thread = threading.Thread(target=self._run, args=(number, fault), daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def heal(self) -> tuple[FaultRecord, ...]:
+        """The load has ended: end what lasts, and say what happened."""
+        self._trial.ended.set()
+        for thread in self._threads:
+            thread.join(END_S)
+        return tuple(self._records[number] for number in sorted(self._records))
+
+    def _run(self, number: int, fault: Fault) -> None:
+        due_ns = self._start_ns + round(fault.at_s * 1e9)
+        early = self._trial.ended.wait(max(0, due_ns - monotonic_ns()) / 1e9)
+        begin_ns = monotonic_ns()
+        met = None if early else START[fault.kind](fault, self._trial)
+        self._records[number] = FaultRecord(
+            kind=fault.kind,
+            target=fault.target or TARGETS[fault.kind],
+            start_s=self._seconds(met.at_ns if met and met.at_ns else begin_ns),
+            end_s=self._seconds(monotonic_ns()),
+            hit=met is not None,
+            detail=met.detail if met else "did not meet its target",
+        )
+
+    def _seconds(self, moment_ns: int) -> float:
+        return round((moment_ns - self._start_ns) / 1e9, 4)
