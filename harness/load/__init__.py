@@ -1,0 +1,5 @@
+"""The load: when voters come, how each behaves, and the processes that play them.
+
+`arrivals` turns a rate curve into planned times, `request` and `answer` are what goes over the
+wire, `voter` is the Locust user, `generator` one Locust process, `fleet` all of them.
+"""

@@ -1,0 +1,110 @@
+"""Keep-alive connections to the site, shared by all voters of a process."""
+
+import socket
+from typing import Final
+
+import gevent
+import gevent.socket
+
+from harness.load.answer import Answer, read_answer
+from harness.load.request import Target
+
+READABLE: Final = 1  # libev's event mask
+
+
+class NotSent(Exception):
+    """No byte of the request reached the operating system: the site cannot have received it."""
+
+
+class Connections:
+    """The one used last is taken first, so there are about as many as requests at once.
+
+    A connection is used again only after a whole answer; whatever interrupts it, closes it.
+    """
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._idle: list[Connection] = []
+
+    def exchange(self, request: bytes) -> Answer:
+        """Send a request and read its answer.
+
+        Raises NotSent, Nonsense, OSError, and whatever is thrown into the greenlet. A request
+        that was written is never repeated: it may have been applied.
+        """
+        connection = self._send(request)
+        try:
+            answer = connection.receive_answer()
+        except BaseException:
+            connection.close()
+            raise
+        if answer.keep_alive:
+            self._idle.append(connection)
+        else:
+            connection.close()
+        return answer
+
+    def close(self) -> None:
+        while self._idle:
+            self._idle.pop().close()
+
+    def _send(self, request: bytes) -> "Connection":
+        """A connection that the request has been written to."""
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.is_fresh() and connection.sends(request):
+                return connection
+            connection.close()
+        connection = Connection(self._target)
+        if connection.sends(request):
+            return connection
+        connection.close()
+        raise NotSent("the connection broke before anything was written")
+
+
+class Connection:
+    """One TCP connection that never blocks; its greenlet waits in the hub instead."""
+
+    def __init__(self, target: Target) -> None:
+        """Raises NotSent when the site takes no connection, also when the time-out strikes."""
+        try:
+            self._socket = gevent.socket.create_connection(target)
+        except (OSError, gevent.Timeout) as error:
+            raise NotSent(str(error)) from error
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._socket.setblocking(False)
+        self._hub = gevent.get_hub()
+        self._readable = self._hub.loop.io(self._socket.fileno(), READABLE)
+
+    def is_fresh(self) -> bool:
+        """Whether the site has left it open and silent since the last answer."""
+        try:
+            self._socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
+    def sends(self, request: bytes) -> bool:
+        """Write the request; False if not a byte of it could be written."""
+        try:
+            written = self._socket.send(request)
+        except OSError:
+            return False
+        if written < len(request):  # a request is far smaller than any send buffer
+            self.close()
+            raise ConnectionError("the connection took only a part of the request")
+        return True
+
+    def receive_answer(self) -> Answer:
+        return read_answer(self._receive)
+
+    def close(self) -> None:
+        self._readable.close()
+        self._socket.close()
+
+    def _receive(self, most: int) -> bytes:
+        self._hub.wait(self._readable)
+        data: bytes = self._socket.recv(most)
+        return data

@@ -1,0 +1,85 @@
+"""The bytes that a voter sends, with all that can be known beforehand already in place."""
+
+import ipaddress
+import os
+import socket
+from typing import Final, NamedTuple
+from urllib.parse import urlsplit
+
+from harness.errors import PlanError
+from harness.vote import MAX_CHOICES, Poll, VoteId
+
+ALLOW_TARGET: Final = "POLLSTORM_ALLOW_TARGET"
+"""Names the one host off loopback that may be loaded."""
+
+
+class Target(NamedTuple):
+    """Where the site listens."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def from_url(cls, url: str) -> "Target":
+        """The target of `http://host[:port]`. Raises PlanError for anything else."""
+        parts = urlsplit(url if "//" in url else f"//{url}", scheme="http")
+        try:
+            port = parts.port or 80
+        except ValueError as error:
+            raise PlanError(f"host {url!r}: {error}") from None
+        if parts.scheme != "http" or not parts.hostname:
+            raise PlanError(f"host {url!r}: give it as http://127.0.0.1:8000")
+        return cls(parts.hostname, port)
+
+    def require_allowed(self) -> None:
+        """A load test of somebody else's site is an attack. Raises PlanError off loopback."""
+        if self.host == os.environ.get(ALLOW_TARGET):
+            return
+        try:
+            found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            raise PlanError(f"host {self.host!r} is unknown: {error.strerror}") from None
+        if not all(ipaddress.ip_address(address[4][0]).is_loopback for address in found):
+            raise PlanError(
+                f"{self.host} is not this machine; if it is yours to load, "
+                f"set {ALLOW_TARGET}={self.host}"
+            )
+
+
+class Requests:
+    """The requests of one load: a vote's differs from the next by its id only."""
+
+    def __init__(self, target: Target, poll: Poll, *, keep_alive: bool) -> None:
+        self._common = (
+            f"Host: {target.host}:{target.port}\r\n"
+            "User-Agent: pollstorm\r\n"
+            f"Connection: {'keep-alive' if keep_alive else 'close'}\r\n"
+        )
+        self.votes_path = f"/polls/{poll.name}/votes"
+        self.results_path = f"/polls/{poll.name}/results"
+        self.results = f"GET {self.results_path} HTTP/1.1\r\n{self._common}\r\n".encode()
+        self._vote_on = [self._template(choice) for choice in range(MAX_CHOICES + 1)]
+
+    def vote(self, vote_id: VoteId, choice: int) -> bytes:
+        """A vote with its id; the voter is named after it."""
+        return self._vote_on[choice] % (vote_id, vote_id)
+
+    def _template(self, choice: int) -> bytes:
+        body = f'{{"vote":"%016x","choice":{choice},"voter":"v%016x"}}'
+        length = len(body % (0, 0))
+        head = (
+            f"POST {self.votes_path} HTTP/1.1\r\n{self._common}"
+            f"Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+        )
+        return (head + body).encode()
+
+
+class VoidRequests(Requests):
+    """The same votes to a route that does nothing: what the generator itself can send."""
+
+    def __init__(self, target: Target, poll: Poll, *, keep_alive: bool) -> None:
+        super().__init__(target, poll, keep_alive=keep_alive)
+        self._vote_on = [
+            template.replace(self.votes_path.encode(), b"/void", 1) for template in self._vote_on
+        ]
+        self.votes_path = "/void"

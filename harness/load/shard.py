@@ -1,0 +1,58 @@
+"""What a generator process is told, and what it reports: files between it and the fleet."""
+
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from harness.plan import Plan
+from harness.run_folder import write_atomically
+
+POLL_S: Final = 0.01  # how often a process looks whether the other has written its file
+
+
+class Shard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One generator's share of the load, and where to put what comes of it."""
+
+    plan: Plan
+    generator: int
+    generators: int
+    host: str
+    port: int
+    ledger_folder: str
+    ready_file: str  # written when the users stand ready
+    start_file: str  # appears with the common start: CLOCK_MONOTONIC in ns, as text
+    report_file: str
+    void_for_s: float = 0.0  # above 0: send to /void at full speed for so long instead
+
+    @classmethod
+    def read(cls, path: Path) -> "Shard":
+        return msgspec.json.decode(path.read_bytes(), type=cls)
+
+    def write(self, path: Path) -> None:
+        write_atomically(path, msgspec.json.encode(self))
+
+
+class GeneratorReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What a generator says about itself."""
+
+    generator: int
+    planned: int  # votes
+    sent: int  # votes of which at least one attempt left
+    attempts: int  # votes and results pages, retries included
+    in_flight: float | None  # mean of the sampled gauge: votes sent, not answered yet
+    elapsed_s: float  # from the load's start to the last answer
+    cpu_s: float  # used by this process between the start and the end
+    longest_block_ms: float  # how late the sampler woke at worst: nothing ran in between
+    stopped: bool  # ended before its last arrival was answered
+
+    @classmethod
+    def read(cls, path: Path) -> "GeneratorReport | None":
+        """The report, or None when the generator died before it could write one."""
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=cls)
+        except (OSError, msgspec.MsgspecError):
+            return None
+
+    def write(self, path: Path) -> None:
+        write_atomically(path, msgspec.json.encode(self))

@@ -1,0 +1,234 @@
+"""The voter: a Locust user that takes the next arrival, waits for its time, sends, writes it down.
+
+Locust's own HTTP clients cost some 100 µs a request, three quarters of them in sessions and
+in the task loop. A voter has neither: the request is ready bytes, the socket a bare one, and one
+task call takes arrivals until there are none. Locust's engine, statistics and web page remain.
+
+Importing this module imports Locust, which patches the standard library for gevent.
+"""
+
+from collections.abc import Iterator
+from time import monotonic_ns
+from typing import ClassVar, Final, NamedTuple
+
+import gevent
+import locust
+from gevent.event import Event
+from locust.exception import ResponseError, StopUser
+
+from harness.errors import RecordingError
+from harness.history.ledger import Ledger, RequestKind, Trouble
+from harness.load.answer import Nonsense, outcome_of
+from harness.load.arrivals import NS_PER_S, Schedule
+from harness.load.connections import Connections, NotSent
+from harness.load.request import Requests
+from harness.plan import Voters
+from harness.vote import Outcome, VoteId
+
+CHUNK: Final = 4096  # arrivals turned from arrays to Python objects at a time: 1 MB, a millisecond
+# Retries without a Retry-After wait as long as an impatient finger; with one, at most so long
+# that a site which asks for an hour does not outlast the run.
+RETRY_AFTER_S: Final = 0.1
+MAX_RETRY_AFTER_S: Final = 5.0
+
+
+class Arrival(NamedTuple):
+    """One row of the schedule; `planned_ns` is absolute."""
+
+    planned_ns: int
+    kind: RequestKind
+    vote: VoteId
+    choice: int
+
+
+class Ending(NamedTuple):
+    """How an attempt ended."""
+
+    outcome: Outcome
+    status: int = 0
+    trouble: Trouble = Trouble.NONE
+    length: int = 0
+    retry_after_s: float | None = None
+
+    @property
+    def may_retry(self) -> bool:
+        return self.outcome is Outcome.UNKNOWN or self.status == 503
+
+
+STOPPED: Final = Ending(Outcome.UNKNOWN, trouble=Trouble.STOPPED)
+REQUEST_KINDS: Final = {int(kind): kind for kind in RequestKind}
+
+
+class Turnout:
+    """A shard of the arrivals while it is being played by the users of this process."""
+
+    def __init__(
+        self,
+        planned: Schedule,
+        requests: Requests,
+        connections: Connections,
+        ledger: Ledger | None,
+        voters: Voters,
+    ) -> None:
+        self.requests = requests
+        self.connections = connections
+        self.voters = voters
+        self.started = Event()
+        self.finished = Event()
+        """All arrivals have been answered, or nothing more can be recorded."""
+        self.failure: RecordingError | None = None
+        self.in_flight = 0  # votes sent, not answered yet
+        self.sent = 0  # votes of which at least one attempt left
+        self.attempts = 0
+        self._planned = planned
+        self._ledger = ledger
+        self._unanswered = len(planned)
+        self._arrivals: Iterator[Arrival] = iter(())
+        self.start_ns = 0
+
+    def start(self, start_ns: int) -> None:
+        """Second 0 of the plan is at `start_ns` of CLOCK_MONOTONIC, now or soon."""
+        self.start_ns = start_ns
+        self._arrivals = self._from(start_ns)
+        self.started.set()
+        if not self._unanswered:
+            self.finished.set()
+
+    def next_arrival(self) -> Arrival:
+        """Raises StopUser when there is none left."""
+        for arrival in self._arrivals:
+            return arrival
+        raise StopUser
+
+    def fail(self, failure: RecordingError) -> None:
+        """Nothing may be sent that cannot be recorded: no more arrivals."""
+        self.failure = self.failure or failure
+        self._arrivals = iter(())
+        self.finished.set()
+
+    def answered(self) -> None:
+        """One more arrival is through, whatever came of it."""
+        self._unanswered -= 1
+        if not self._unanswered:
+            self.finished.set()
+
+    def _from(self, start_ns: int) -> Iterator[Arrival]:
+        planned = self._planned
+        for first in range(0, len(planned), CHUNK):
+            rows = slice(first, first + CHUNK)
+            yield from map(
+                Arrival,
+                (planned.planned_ns[rows] + start_ns).tolist(),
+                map(REQUEST_KINDS.__getitem__, planned.kind[rows].tolist()),
+                planned.vote[rows].tolist(),
+                planned.choice[rows].tolist(),
+            )
+
+    def attempt(self, arrival: Arrival, number: int, taken_ns: int) -> tuple[Ending, int]:
+        """Send it once; how that ended, and when (ns). Whatever happens, the row is closed.
+
+        Raises RecordingError, before anything is sent, when no row can be had.
+        """
+        planned_ns, kind, vote, choice = arrival
+        is_vote = kind is RequestKind.VOTE
+        requests = self.requests
+        request = requests.vote(vote, choice) if is_vote else requests.results
+        record = self._ledger and self._ledger.open(
+            kind,
+            vote,
+            choice,
+            number,
+            planned_ns=planned_ns,
+            taken_ns=taken_ns,
+            sent_ns=monotonic_ns(),
+        )
+        self.attempts += 1
+        self.sent += is_vote and number == 1
+        self.in_flight += is_vote
+        ending = STOPPED
+        try:
+            ending = self._exchange(request)
+        finally:
+            answered_ns = monotonic_ns()
+            self.in_flight -= is_vote
+            if record:
+                record.close(answered_ns, ending.outcome, ending.status, ending.trouble)
+        return ending, answered_ns
+
+    def _exchange(self, request: bytes) -> Ending:
+        timeout = gevent.Timeout(self.voters.timeout_s)
+        timeout.start()
+        try:
+            answer = self.connections.exchange(request)
+        except NotSent:
+            return Ending(Outcome.REFUSED, trouble=Trouble.NOT_CONNECTED)
+        except gevent.Timeout as expired:
+            if expired is not timeout:
+                raise
+            return Ending(Outcome.UNKNOWN, trouble=Trouble.TIMED_OUT)
+        except Nonsense:
+            return Ending(Outcome.UNKNOWN, trouble=Trouble.NONSENSE)
+        except OSError:
+            return Ending(Outcome.UNKNOWN, trouble=Trouble.BROKEN)
+        finally:
+            timeout.close()
+        status = answer.status
+        return Ending(
+            outcome_of(status), status, Trouble.NONE, answer.length, answer.retry_after_s
+        )
+
+
+class Voter(locust.User):  # type: ignore[misc]
+    """Plays arrivals of the current turnout, one after the other, until there are none."""
+
+    abstract = True
+    turnout: ClassVar[Turnout]
+
+    @locust.task  # type: ignore[untyped-decorator]
+    def take_arrivals(self) -> None:
+        turnout = self.turnout
+        turnout.started.wait()
+        try:
+            while True:
+                self._play(turnout, turnout.next_arrival())
+        except RecordingError as failure:
+            turnout.fail(failure)
+            raise StopUser from failure
+
+    def _play(self, turnout: Turnout, arrival: Arrival) -> None:
+        """Wait for its time, send it, and send it again as often as the plan has retries."""
+        taken_ns = monotonic_ns()
+        wait_ns = arrival.planned_ns - taken_ns
+        if wait_ns > 0:
+            gevent.sleep(wait_ns / NS_PER_S)
+        for number in range(1, turnout.voters.retries + 2):
+            ending, answered_ns = turnout.attempt(arrival, number, taken_ns)
+            self._tell_locust(turnout, arrival, ending, answered_ns)
+            if arrival.kind is not RequestKind.VOTE or not ending.may_retry:
+                break
+            if number <= turnout.voters.retries:
+                wait_s = min(ending.retry_after_s or RETRY_AFTER_S, MAX_RETRY_AFTER_S)
+                taken_ns = answered_ns + int(wait_s * NS_PER_S)
+                gevent.sleep(wait_s)
+        turnout.answered()
+
+    def _tell_locust(
+        self, turnout: Turnout, arrival: Arrival, ending: Ending, answered_ns: int
+    ) -> None:
+        """Locust's own statistics: response times count from the planned time."""
+        is_vote = arrival.kind is RequestKind.VOTE
+        requests = turnout.requests
+        failed = ending.outcome is not Outcome.ACKNOWLEDGED
+        self.environment.events.request.fire(
+            request_type="POST" if is_vote else "GET",
+            name=requests.votes_path if is_vote else requests.results_path,
+            response_time=(answered_ns - arrival.planned_ns) / 1e6,
+            response_length=ending.length,
+            exception=ResponseError(_description(ending)) if failed else None,
+            context={},
+        )
+
+
+def _description(ending: Ending) -> str:
+    what = f"HTTP {ending.status}" if ending.status else ending.trouble.name.lower()
+    return f"{ending.outcome.name.lower()}: {what}".replace("_", " ")
