@@ -2,7 +2,7 @@
 
 `attempt`, `ballot` and `command` are single rows with sensible defaults; `make_trial` lays them
 down as a trial folder. `make_run` makes a whole run folder: the protocol's own generators on an
-imitated memcached in virtual time, with a cold start and one stall of a lock's holder.
+imitated memcached in virtual time, with a cold start and stalls of a lock's holder.
 """
 
 from collections.abc import Iterable, Sequence
@@ -171,14 +171,14 @@ def make_run(
     seed: int = 1,
     repeat: int = 1,
     duration_s: float = 12.0,
-    peak_per_s: float = 300.0,
+    peak_per_s: float = 400.0,
 ) -> RunFolder:
     """A run folder of `controversial-poll` as a real run leaves it, without result and report.
 
-    `classic` has clean and cold grants, takeovers, overlaps, lost and doubled votes and a fault;
-    about 1,100 votes a trial with the defaults, one second of work for each.
+    `classic` has clean and cold grants, takeovers, overlaps, lost and doubled votes and faults;
+    about 800 votes a trial with the defaults, three seconds of work for all.
     """
-    stall_at_s = duration_s / 3
+    stalls_at_s = (duration_s / 3, duration_s / 2, duration_s * 2 / 3)
     plan = Plan(
         scenario="controversial-poll",
         modes=tuple(modes),
@@ -194,7 +194,9 @@ def make_run(
             decay_s=duration_s / 8,
             results_per_vote=0.2,
         ),
-        faults=(Fault(kind="pause", target="lock-holder", at_s=stall_at_s, for_s=1.2),),
+        faults=tuple(
+            Fault(kind="pause", target="lock-holder", at_s=at_s, for_s=1.2) for at_s in stalls_at_s
+        ),
     )
     folder = RunFolder.create(path.parent, plan, path)
     for mode in modes:
