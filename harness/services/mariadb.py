@@ -1,0 +1,141 @@
+"""A private MariaDB with a temporary data folder.
+
+Its durability is InnoDB's own: every commit is flushed. What is switched off or made small has to
+do with starting, not with committing.
+"""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Final
+from weakref import WeakKeyDictionary
+
+import pymysql
+
+from harness.errors import ServiceError
+from harness.plan import DatabasePlan
+from harness.services.ports import LOOPBACK, on_free_port
+from harness.services.processes import Child, Supervisor
+from harness.services.programs import MARIADB_INSTALL_DB, MARIADBD
+
+DATABASE: Final = "pollstorm"
+INSTALL_LIMIT_S: Final = 60.0  # it takes under a second; a slow disk a few
+START_LIMIT_S: Final = 30.0  # it takes a quarter of a second; a slow disk a few
+ANSWER_LIMIT_S: Final = 2.0
+LOCK_WAIT_S: Final = 5  # InnoDB's 50 s would outlast every voter's patience
+COMMIT_WAIT_COUNT: Final = 10_000  # so many never come together: every commit waits in full
+
+_templates: WeakKeyDictionary[Supervisor, Path] = WeakKeyDictionary()
+"""A freshly installed data folder for each supervisor: copying takes a tenth of installing."""
+
+
+class MariadbServer:
+    """A MariaDB with one empty database, reached as root without password at `url`."""
+
+    def __init__(self, supervisor: Supervisor, child: Child, port: int, data: Path) -> None:
+        self.url = f"mysql://root@{LOOPBACK}:{port}/{DATABASE}"
+        self.child = child
+        self._supervisor = supervisor
+        self._data = data
+
+    def stop(self) -> None:
+        """End it at once and remove its data: nobody will read them."""
+        self.child.stop(grace_s=0)
+        self._supervisor.remove(self._data)
+
+
+def start_mariadb(
+    supervisor: Supervisor, plan: DatabasePlan, log: Path, cpus: frozenset[int] | None = None
+) -> MariadbServer:
+    """A fresh MariaDB on a free port, answering. Raises ServiceError."""
+    program = MARIADBD.require()
+    template = _template(supervisor, log)
+
+    def start(port: int) -> MariadbServer:
+        data = supervisor.temporary_directory()
+        shutil.copytree(template, data, dirs_exist_ok=True)
+        child = supervisor.spawn(
+            "mariadbd", [program, *_options(plan, port, data)], log=log, cpus=cpus
+        )
+        supervisor.wait_until_ready(child, lambda: _has_created_database(port, data), START_LIMIT_S)
+        return MariadbServer(supervisor, child, port, data)
+
+    return on_free_port(start)
+
+
+def _options(plan: DatabasePlan, port: int, data: Path) -> list[str]:
+    options = [
+        "--no-defaults",
+        *_user(),
+        f"--datadir={data}",
+        f"--port={port}",
+        f"--bind-address={LOOPBACK}",
+        "--socket=socket",  # relative to the data folder: a long path would not fit
+        "--pid-file=pid",
+        "--skip-name-resolve",
+        f"--max-connections={plan.max_connections}",
+        f"--innodb-lock-wait-timeout={LOCK_WAIT_S}",
+        "--innodb-flush-log-at-trx-commit=1",
+        "--character-set-server=utf8mb4",
+        "--default-time-zone=+00:00",
+    ]
+    if plan.commit_wait_us:
+        options += [
+            "--log-bin=binlog",
+            "--server-id=1",
+            f"--binlog-commit-wait-usec={plan.commit_wait_us}",
+            f"--binlog-commit-wait-count={COMMIT_WAIT_COUNT}",
+        ]
+    return options
+
+
+def _template(supervisor: Supervisor, log: Path) -> Path:
+    if supervisor not in _templates:
+        data = supervisor.temporary_directory()
+        argv = [
+            MARIADB_INSTALL_DB.require(),
+            "--no-defaults",
+            *_user(),
+            f"--datadir={data}",
+            "--auth-root-authentication-method=normal",
+            "--skip-test-db",
+            "--skip-name-resolve",
+            "--innodb-log-file-size=8M",  # quick to copy; the server makes it its own size
+        ]
+        installer = supervisor.spawn("mariadb-install-db", argv, log=log)
+        code = installer.wait(INSTALL_LIMIT_S)
+        installer.stop(grace_s=0)
+        if code != 0:
+            how = f"took over {INSTALL_LIMIT_S:g} s" if code is None else f"ended with {code}"
+            raise ServiceError(f"mariadb-install-db {how}: {installer.log_tail()} ({log})")
+        _templates[supervisor] = data
+    return _templates[supervisor]
+
+
+def _user() -> list[str]:
+    """MariaDB refuses to run as root unless told to."""
+    return ["--user=root"] if os.geteuid() == 0 else []
+
+
+def _has_created_database(port: int, data: Path) -> bool:
+    """Whether the server on these data answers and now has its database."""
+    try:
+        with (
+            pymysql.connect(
+                host=LOOPBACK,
+                port=port,
+                user="root",
+                connect_timeout=ANSWER_LIMIT_S,
+                read_timeout=ANSWER_LIMIT_S,
+                autocommit=True,
+            ) as connection,
+            connection.cursor() as cursor,
+        ):
+            cursor.execute("SELECT @@datadir")
+            answer = cursor.fetchone()
+            if answer is None or Path(answer[0]) != data:
+                return False
+            cursor.execute(f"CREATE DATABASE IF NOT EXISTS {DATABASE} CHARACTER SET utf8mb4")
+    except pymysql.Error:
+        return False
+    return True

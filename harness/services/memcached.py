@@ -1,0 +1,104 @@
+"""A private memcached, or an existing one."""
+
+import os
+import resource
+import socket
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+from pymemcache.client.base import Client
+from pymemcache.exceptions import MemcacheError
+
+from harness.errors import ServiceError
+from harness.plan import MemcachedPlan
+from harness.services.ports import LOOPBACK, on_free_port
+from harness.services.processes import Child, Supervisor
+from harness.services.programs import MEMCACHED
+
+START_LIMIT_S: Final = 10.0  # it starts in 20 ms; a loaded machine takes longer
+ANSWER_LIMIT_S: Final = 1.0  # for one reply over loopback
+THREADS: Final = 2  # one does 100,000 commands/s; two show real concurrency inside the daemon
+CONNECTIONS: Final = 4096  # above all workers × threads that a plan allows on one machine
+SPARE_FILES: Final = 64  # descriptors that memcached needs beside its connections
+
+
+class MemcachedServer:
+    """A memcached at `address` (host:port). `child` is None when the harness did not start it."""
+
+    def __init__(self, address: str, child: Child | None = None) -> None:
+        self.address = address
+        self.child = child
+
+    def wipe(self) -> None:
+        """Forget all keys. Raises ServiceError when it does not answer."""
+        try:
+            with closing(_client(self.address)) as client:
+                client.flush_all(noreply=False)
+        except (OSError, MemcacheError) as error:
+            raise ServiceError(f"memcached at {self.address} cannot be wiped: {error}") from error
+
+    def require_answer(self) -> None:
+        """Raises ServiceError when nothing that speaks memcached's protocol answers there."""
+        try:
+            with closing(_client(self.address)) as client:
+                client.version()
+        except (OSError, MemcacheError) as error:
+            raise ServiceError(
+                f"memcached at {self.address} does not answer: {error}; start it, or leave "
+                "--memcached away for a private one"
+            ) from error
+
+    def stop(self) -> None:
+        """End it at once, if the harness started it; it has nothing to save."""
+        if self.child is not None:
+            self.child.stop(grace_s=0)
+
+
+def start_memcached(
+    supervisor: Supervisor, plan: MemcachedPlan, log: Path, cpus: frozenset[int] | None = None
+) -> MemcachedServer:
+    """A fresh memcached on a free port, answering. Raises ServiceError."""
+    program = MEMCACHED.require()
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    connections = CONNECTIONS if files < 0 else min(CONNECTIONS, files - SPARE_FILES)
+
+    def start(port: int) -> MemcachedServer:
+        options = {
+            "-l": LOOPBACK,
+            "-p": port,
+            "-U": 0,
+            "-m": plan.memory_mib,
+            "-t": THREADS,
+            "-c": connections,
+        }
+        argv = [program, *(str(part) for option in options.items() for part in option)]
+        argv += [] if plan.evict else ["-M"]
+        argv += ["-u", "root"] if os.geteuid() == 0 else []
+        child = supervisor.spawn("memcached", argv, log=log, cpus=cpus)
+        address = f"{LOOPBACK}:{port}"
+        supervisor.wait_until_ready(child, lambda: _is_child(address, child), START_LIMIT_S)
+        return MemcachedServer(address, child)
+
+    return on_free_port(start)
+
+
+def _is_child(address: str, child: Child) -> bool:
+    """Whether a memcached answers there, and is this very process."""
+    try:
+        with closing(_client(address)) as client:
+            stats: dict[bytes, object] = client.stats()  # type: ignore[no-untyped-call]
+            return stats[b"pid"] == child.pid
+    except (OSError, MemcacheError):
+        return False
+
+
+def _client(address: str) -> Client:
+    return Client(
+        address,
+        connect_timeout=ANSWER_LIMIT_S,
+        timeout=ANSWER_LIMIT_S,
+        no_delay=True,
+        default_noreply=False,
+        socket_module=socket,
+    )

@@ -1,0 +1,45 @@
+"""Free ports on the loopback interface."""
+
+import socket
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+from harness.errors import PlanError, ServiceError
+
+LOOPBACK: Final = "127.0.0.1"
+ATTEMPTS: Final = 5  # a port is lost to another process in the few ms before it is used: rare
+_TAKEN: Final = "ddress already in use"  # as memcached, MariaDB and Python spell it
+
+Server = TypeVar("Server")
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens on now; soon somebody might."""
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def require_free(port: int, flag: str) -> None:
+    """Raises PlanError when the port that the user asked for cannot be listened on."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError as error:
+            raise PlanError(
+                f"cannot listen on port {port}: {error.strerror}; give another with {flag}, "
+                "or 0 for any free one"
+            ) from error
+
+
+def on_free_port(start: Callable[[int], Server]) -> Server:
+    """Start a server on a free port, and on another one when the first was lost to a race."""
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return start(free_port())
+        except ServiceError as error:
+            if _TAKEN not in str(error):
+                raise
+    return start(free_port())
