@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.history.ledger import RequestKind
-from harness.plan import Arrivals, Plan
+from harness.plan import Arrivals, Plan, Voters
 from harness.vote import mint
 
 Floats = npt.NDArray[np.float64]
@@ -26,6 +26,9 @@ Floats = npt.NDArray[np.float64]
 # Λ is tabulated in so many steps and interpolated between: 20 µs each for a load of 20 s, where
 # a jump of the curve is smeared over one of them; 8 MB.
 GRID_STEPS: Final = 2**20
+# Users beyond what time-outs alone need: retries, and time-outs that strike late.
+SPARE_USERS: Final = 1.1
+MORE_SPARE_USERS: Final = 8
 NS_PER_S: Final = 1_000_000_000
 
 
@@ -67,10 +70,9 @@ def schedule(plan: Plan, generator: int, generators: int) -> Schedule:
     The same plan gives the same bytes. Votes of a generator are numbered from 0 in time order.
     """
     planned_ns, kind = _all_arrivals(plan)
-    choices = _choices(plan, int(np.count_nonzero(kind == RequestKind.VOTE)))
     is_vote = kind == RequestKind.VOTE
     choice = np.zeros(len(kind), np.uint16)
-    choice[is_vote] = choices
+    choice[is_vote] = _choices(plan, int(np.count_nonzero(is_vote)))
     mine = slice(generator, None, generators)
     vote = np.arange(len(kind), dtype=np.uint64)[mine]
     votes_here = is_vote[mine]
@@ -89,11 +91,22 @@ def planned_votes(plan: Plan) -> dict[int, int]:
     }
 
 
-def most_at_once(planned: Schedule, lasting_s: float) -> int:
-    """How many arrivals are under way at once when each lasts that long: so many users it takes."""
+def full_speed(votes: int) -> Schedule:
+    """So many votes, all due at once: whoever plays them sends as fast as it can."""
+    return Schedule(
+        planned_ns=np.zeros(votes, np.int64),
+        kind=np.full(votes, RequestKind.VOTE, np.uint8),
+        vote=np.arange(votes, dtype=np.uint64),
+        choice=np.ones(votes, np.uint16),
+    )
+
+
+def users_needed(planned: Schedule, voters: Voters) -> int:
+    """Users enough to send every arrival on time even when each answer takes the whole time-out."""
     begins = planned.planned_ns
-    ended = np.searchsorted(begins, begins - int(lasting_s * NS_PER_S), side="right")
-    return int(np.max(np.arange(1, len(begins) + 1) - ended, initial=0))
+    ended = np.searchsorted(begins, begins - int(voters.timeout_s * NS_PER_S), side="right")
+    at_once = np.max(np.arange(1, len(begins) + 1) - ended, initial=0)
+    return int(at_once * SPARE_USERS) + MORE_SPARE_USERS
 
 
 def _all_arrivals(plan: Plan) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]:

@@ -44,7 +44,7 @@ class GeneratorReport(msgspec.Struct, frozen=True, kw_only=True):
     elapsed_s: float  # from the load's start to the last answer
     cpu_s: float  # used by this process between the start and the end
     longest_block_ms: float  # how late the sampler woke at worst: nothing ran in between
-    stopped: bool  # ended before its last arrival was answered
+    unanswered: int  # arrivals without an answer when it ended: never sent, or under way
 
     @classmethod
     def read(cls, path: Path) -> "GeneratorReport | None":

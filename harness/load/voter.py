@@ -74,15 +74,15 @@ class Turnout:
         self.connections = connections
         self.voters = voters
         self.started = Event()
-        self.finished = Event()
-        """All arrivals have been answered, or nothing more can be recorded."""
+        self.over = Event()
+        """All arrivals have been answered, or nothing more is to be sent."""
         self.failure: RecordingError | None = None
         self.in_flight = 0  # votes sent, not answered yet
         self.sent = 0  # votes of which at least one attempt left
         self.attempts = 0
         self._planned = planned
         self._ledger = ledger
-        self._unanswered = len(planned)
+        self.unanswered = len(planned)
         self._arrivals: Iterator[Arrival] = iter(())
         self.start_ns = 0
 
@@ -91,8 +91,8 @@ class Turnout:
         self.start_ns = start_ns
         self._arrivals = self._from(start_ns)
         self.started.set()
-        if not self._unanswered:
-            self.finished.set()
+        if not self.unanswered:
+            self.over.set()
 
     def next_arrival(self) -> Arrival:
         """Raises StopUser when there is none left."""
@@ -104,13 +104,13 @@ class Turnout:
         """Nothing may be sent that cannot be recorded: no more arrivals."""
         self.failure = self.failure or failure
         self._arrivals = iter(())
-        self.finished.set()
+        self.over.set()
 
     def answered(self) -> None:
         """One more arrival is through, whatever came of it."""
-        self._unanswered -= 1
-        if not self._unanswered:
-            self.finished.set()
+        self.unanswered -= 1
+        if not self.unanswered:
+            self.over.set()
 
     def _from(self, start_ns: int) -> Iterator[Arrival]:
         planned = self._planned

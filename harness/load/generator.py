@@ -1,0 +1,168 @@
+"""One generator process: `python -m harness.load.generator SHARD.json` plays one shard.
+
+It says when its users stand ready, waits for the common start, and ends when every arrival has
+been answered, when the plan's limits are over, or on SIGTERM and SIGINT. The ledger is readable
+whatever ends it.
+"""
+
+import logging
+import resource
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+import gevent
+from locust.env import Environment
+
+from harness.errors import Interrupted, PollstormError, ServiceError
+from harness.history.ledger import Ledger
+from harness.load.arrivals import NS_PER_S, full_speed, schedule, users_needed
+from harness.load.connections import Connections
+from harness.load.request import Requests, Target, VoidRequests
+from harness.load.shard import POLL_S, GeneratorReport, Shard
+from harness.load.voter import Turnout, Voter
+
+SAMPLE_S: Final = 0.02  # of the in-flight gauge: a thousand samples in a load of 20 s
+FILES_BESIDES_CONNECTIONS: Final = 64
+# Enough to keep one core busy at full speed; more only queue up behind each other.
+FULL_SPEED_USERS: Final = 32
+# More than one process can send in a second, so that the time ends a measurement of the ceiling.
+FULL_SPEED_PER_S: Final = 200_000
+
+
+class LoadVoter(Voter):
+    """The voter of generator processes."""
+
+
+class Gauge:
+    """Samples the number of votes in flight, by time, from the load's start to its planned end."""
+
+    def __init__(self, turnout: Turnout, lasts_s: float) -> None:
+        self._turnout = turnout
+        self._samples = int(lasts_s / SAMPLE_S)
+        self._sum = 0
+        self._taken = 0
+        self.longest_block_ns = 0
+
+    def run(self) -> None:
+        for number in range(self._samples):
+            due_ns = self._turnout.start_ns + int(number * SAMPLE_S * NS_PER_S)
+            wait_s = (due_ns - time.monotonic_ns()) / NS_PER_S
+            if wait_s < -SAMPLE_S:
+                continue  # a block went over it; the sample before it has seen how long
+            gevent.sleep(max(0.0, wait_s))
+            self.longest_block_ns = max(self.longest_block_ns, time.monotonic_ns() - due_ns)
+            self._sum += self._turnout.in_flight
+            self._taken += 1
+
+    @property
+    def mean(self) -> float | None:
+        return self._sum / self._taken if self._taken else None
+
+
+class Generator:
+    """One shard and the users that play it."""
+
+    def __init__(self, shard: Shard) -> None:
+        plan = shard.plan
+        target = Target(shard.host, shard.port)
+        target.require_allowed()
+        at_full_speed = shard.void_for_s > 0
+        if at_full_speed:
+            planned, users = full_speed(int(FULL_SPEED_PER_S * shard.void_for_s)), FULL_SPEED_USERS
+        else:
+            planned = schedule(plan, shard.generator, shard.generators)
+            users = users_needed(planned, plan.voters)
+        self._shard = shard
+        self._planned = planned
+        self._users = min(users, _most_connections())
+        self._lasts_s = shard.void_for_s or plan.duration_s
+        self._patience_s = 0.0 if at_full_speed else plan.voters.timeout_s + plan.limits.grace_s
+        self._turnout = Turnout(
+            planned,
+            (VoidRequests if at_full_speed else Requests)(
+                target, plan.poll.poll(), keep_alive=plan.voters.keep_alive
+            ),
+            Connections(target),
+            Ledger(Path(shard.ledger_folder), shard.generator),
+            plan.voters,
+        )
+        self._runner = Environment(user_classes=[LoadVoter]).create_local_runner()
+
+    def play(self) -> GeneratorReport:
+        """Play the shard to its end. Raises PollstormError."""
+        turnout = LoadVoter.turnout = self._turnout
+        for number in (signal.SIGTERM, signal.SIGINT):
+            gevent.signal_handler(number, turnout.over.set)
+        try:
+            self._runner.start(self._users, spawn_rate=self._users)
+            self._runner.spawning_greenlet.join()
+            turnout.start(self._await_start())
+            return self._report()
+        finally:
+            self._runner.quit()
+            turnout.connections.close()
+
+    def _await_start(self) -> int:
+        """Say that the users stand ready; the common start, in ns of CLOCK_MONOTONIC."""
+        Path(self._shard.ready_file).touch()
+        start_file = Path(self._shard.start_file)
+        # As long again as the fleet may take until all of its generators are ready.
+        until_s = time.monotonic() + 2 * self._shard.plan.limits.start_s
+        while time.monotonic() < until_s:
+            if self._turnout.over.wait(POLL_S):
+                raise Interrupted("stopped before the load began")
+            if start_file.exists():
+                return int(start_file.read_text())
+        raise ServiceError(f"no start of the load was given in {start_file}")
+
+    def _report(self) -> GeneratorReport:
+        """Wait for the end, and what there is to say then. Raises RecordingError."""
+        turnout = self._turnout
+        gauge = Gauge(turnout, self._lasts_s)
+        sampling = gevent.spawn(gauge.run)
+        cpu_s = time.process_time()
+        until_ns = turnout.start_ns + int((self._lasts_s + self._patience_s) * NS_PER_S)
+        turnout.over.wait((until_ns - time.monotonic_ns()) / NS_PER_S)
+        if turnout.failure:
+            raise turnout.failure
+        elapsed_s = (time.monotonic_ns() - turnout.start_ns) / NS_PER_S
+        cpu_s = time.process_time() - cpu_s
+        if turnout.unanswered:
+            sampling.kill()
+        sampling.join()  # it ends with the planned duration
+        return GeneratorReport(
+            generator=self._shard.generator,
+            planned=self._planned.votes,
+            sent=turnout.sent,
+            attempts=turnout.attempts,
+            in_flight=gauge.mean,
+            elapsed_s=elapsed_s,
+            cpu_s=cpu_s,
+            longest_block_ms=gauge.longest_block_ns / 1e6,
+            unanswered=turnout.unanswered,
+        )
+
+
+def _most_connections() -> int:
+    """How many this process may have open, once its limit is raised as far as it goes."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    return most - FILES_BESIDES_CONNECTIONS
+
+
+def main(arguments: list[str]) -> int:
+    logging.getLogger("locust").setLevel(logging.ERROR)  # its hints are for people at a terminal
+    try:
+        shard = Shard.read(Path(arguments[0]))
+        Generator(shard).play().write(Path(shard.report_file))
+    except PollstormError as error:
+        print(f"generator: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
