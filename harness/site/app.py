@@ -1,0 +1,52 @@
+"""The WSGI application: which resource answers which address."""
+
+from pathlib import Path
+from typing import Any, Final
+
+import falcon
+
+from harness.modes.mode import Mode
+from harness.plan import Deployment
+from harness.site import log, problem
+from harness.site.body import Void
+from harness.site.health import Live, Ready
+from harness.site.metrics import METRICS, Exposition, Meters, Page
+from harness.site.results import Question, Results
+from harness.site.sessions import Sessions
+from harness.site.votes import Votes
+
+_ALWAYS: Final = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
+
+
+class Response(falcon.Response):
+    """A response with the headers that every answer has."""
+
+    def __init__(self, options: falcon.ResponseOptions | None = None) -> None:
+        super().__init__(options)
+        self.set_headers(_ALWAYS)
+
+
+def create_app(deployment: Deployment, mode: Mode) -> "falcon.App[falcon.Request, Response]":
+    """The site in one process. Threads connect when they meet their first request."""
+    folder = Path(deployment.folder)
+    sessions = Sessions(deployment, mode)
+    meters = Meters(Page(folder / METRICS, deployment.plan.site.threads))
+    app = falcon.App(response_type=Response)
+    app.add_route("/polls/{poll}/votes", Votes(sessions, meters, folder))
+    app.add_route("/polls/{poll}/results", Results(sessions, meters))
+    app.add_route("/polls/{poll}", Question(sessions))
+    app.add_route("/health/live", Live())
+    app.add_route("/health/ready", Ready(sessions, folder))
+    app.add_route("/metrics", Exposition(folder))
+    app.add_route("/void", Void())
+    app.set_error_serializer(problem.serialize)
+    app.add_error_handler(Exception, _fail)
+    app.add_error_handler(problem.Problem, problem.show)
+    return app
+
+
+def _fail(
+    request: falcon.Request, response: falcon.Response, error: Exception, params: Any
+) -> None:
+    log.unforeseen("answering a request", error)
+    problem.show(request, response, problem.internal_error(), params)

@@ -1,0 +1,136 @@
+"""`POST /polls/{poll}/votes`: the hot path of every load test."""
+
+from pathlib import Path
+from typing import Annotated, Final
+
+import falcon
+import msgspec
+from msgspec import Meta
+
+from harness.errors import RecordingError
+from harness.modes.mode import Answer, TotalsUnavailable
+from harness.site import log, problem
+from harness.site.body import read_body
+from harness.site.metrics import Meters, Request
+from harness.site.sessions import Sessions
+from harness.vote import MAX_CHOICES, POLL_NAME, VOTER_NAME, Poll, Vote, VoteId
+
+RECORDING_FAILED: Final = "recording-failed"
+"""File in the deployment's folder whose existence tells the run that votes were refused."""
+
+
+class VoteRequest(msgspec.Struct):
+    """The body. Further fields are ignored: all three are required, so a misspelt one is seen."""
+
+    vote: Annotated[str, Meta(pattern=r"^[0-9a-f]{16}\Z")]
+    choice: Annotated[int, Meta(ge=1, le=MAX_CHOICES)]
+    voter: Annotated[str, Meta(pattern=rf"^{VOTER_NAME.pattern}\Z")]
+
+
+_RULES: Final = {
+    "vote": "vote must be 16 lower-case hex digits, minted by the client",
+    "choice": f"choice must be a whole number from 1 to {MAX_CHOICES}",
+    "voter": "voter must be 1 to 64 visible ASCII characters",
+}
+_STATUS_OF: Final = {Answer.STORED: "201 Created", Answer.QUEUED: "202 Accepted"}
+_PROBLEM_OF: Final = {
+    Answer.CONFLICT: problem.conflict,
+    Answer.REFUSED: problem.refused,
+    Answer.UNKNOWN: problem.outcome_unknown,
+}
+
+
+class Votes:
+    """Takes votes in through the thread's session."""
+
+    def __init__(self, sessions: Sessions, meters: Meters, folder: Path) -> None:
+        self._sessions = sessions
+        self._meters = meters
+        self._recording_failed = folder / RECORDING_FAILED
+        self._decode = msgspec.json.Decoder(VoteRequest).decode
+
+    def on_post(self, request: falcon.Request, response: falcon.Response, poll: str) -> None:
+        meter = self._meters.mine
+        meter.begin()
+        status = 500
+        try:
+            answer, vote = self._take_in(request, poll)
+            if answer not in _STATUS_OF:
+                raise _PROBLEM_OF[answer]()
+            response.status = _STATUS_OF[answer]
+            response.data = b'{"status":"%s","vote":"%016x"}' % (answer.value.encode(), vote)
+            status = 201 if answer is Answer.STORED else 202
+        except problem.Problem as told:
+            status = told.status
+            raise
+        finally:
+            meter.end(Request.VOTE, status)
+
+    def _take_in(self, request: falcon.Request, poll_name: str) -> tuple[Answer, VoteId]:
+        if not POLL_NAME.fullmatch(poll_name):
+            raise problem.unknown_poll()  # no poll can be called so: nobody needs to be asked
+        wish = self._read(request)
+        poll = find_poll(self._sessions, poll_name)
+        if wish.choice > len(poll.choices):
+            raise problem.bad_vote(f"choice must be from 1 to {len(poll.choices)} in this poll")
+        vote = Vote(VoteId(int(wish.vote, 16)), poll_name, wish.choice, wish.voter)
+        return self._accept(vote), vote.vote_id
+
+    def _read(self, request: falcon.Request) -> VoteRequest:
+        try:
+            return self._decode(read_body(request))
+        except msgspec.ValidationError as error:
+            raise problem.bad_vote(_explain(str(error))) from None
+        except (ValueError, RecursionError):  # no JSON, no UTF-8, nested too deep
+            raise problem.bad_vote(
+                "The body must be a JSON object in UTF-8, "
+                'such as {"vote": "00000000000000a1", "choice": 1, "voter": "v1"}'
+            ) from None
+
+    def _accept(self, vote: Vote) -> Answer:
+        try:
+            return self._sessions.current().accept(vote)
+        except RecordingError as error:
+            self._sessions.discard()
+            self._tell_the_run(error)
+            raise problem.recording_failed() from None
+        except Exception as error:
+            self._sessions.discard()
+            log.unforeseen("accepting a vote", error)
+            return Answer.UNKNOWN  # how far it came is anybody's guess
+        except BaseException:
+            self._sessions.discard()
+            raise
+
+    def _tell_the_run(self, error: RecordingError) -> None:
+        log.unforeseen("recording", error)
+        try:
+            self._recording_failed.write_text(f"{error}\n", encoding="utf-8")
+        except OSError as full:  # an empty file says it too; none at all is left to the log
+            log.unforeseen("noting that recording failed", full)
+
+
+def find_poll(sessions: Sessions, name: str) -> Poll:
+    """The poll of that name. Raises Problem when there is none, or nobody can say."""
+    if not POLL_NAME.fullmatch(name):
+        raise problem.unknown_poll()
+    try:
+        poll = sessions.current().find_poll(name)
+    except TotalsUnavailable:
+        raise problem.poll_unavailable() from None
+    except BaseException:
+        sessions.discard()
+        raise
+    if poll is None:
+        raise problem.unknown_poll()
+    return poll
+
+
+def _explain(message: str) -> str:
+    """msgspec's message as a sentence that names the field and never quotes what was sent."""
+    for field, rule in _RULES.items():
+        if message.endswith(f"`$.{field}`"):
+            return rule
+        if message.endswith(f"missing required field `{field}`"):
+            return f"{field} is missing; {rule}"
+    return "The body must be a JSON object with vote, choice and voter"
