@@ -147,6 +147,20 @@ class Plan(_Section, frozen=True):
     def slos(self) -> tuple[Slo, ...]:
         return tuple(parse_slo(text) for text in self.slo)
 
+    def stretched(self, duration_s: float) -> "Plan":
+        """The same story told in another time: when things happen scales, stalls stay as long."""
+        scale = duration_s / self.duration_s
+        times = ("starts_s", "rise_s", "decay_s", "peak_at_s", "lasts_s")
+        curve = {name: getattr(self.arrivals, name) * scale for name in times}
+        return msgspec.structs.replace(
+            self,
+            duration_s=duration_s,
+            arrivals=msgspec.structs.replace(self.arrivals, **curve),
+            faults=tuple(
+                msgspec.structs.replace(fault, at_s=fault.at_s * scale) for fault in self.faults
+            ),
+        )
+
     def to_toml(self) -> str:
         return tomli_w.dumps(_without_none(msgspec.to_builtins(self)))
 
@@ -188,6 +202,22 @@ def read_plan(path: Path) -> Plan:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise PlanError(f"{path} is no TOML: {error}") from error
     return plan_from(tables, str(path))
+
+
+def with_changes(plan: Plan, changes: dict[str, Any], where: str) -> Plan:
+    """The plan with other values at dotted keys such as `arrivals.peak_per_s`; None changes none.
+
+    Raises PlanError as for a plan file.
+    """
+    tables = _without_none(msgspec.to_builtins(plan))
+    for dotted, value in changes.items():
+        if value is not None:
+            *sections, key = dotted.split(".")
+            table = tables
+            for section in sections:
+                table = table[section]
+            table[key] = value
+    return plan_from(tables, where)
 
 
 def plan_from(tables: dict[str, Any], where: str) -> Plan:

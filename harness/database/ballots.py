@@ -4,15 +4,20 @@ A statement that fails before its commit was sent has written nothing, because t
 back what it cannot finish. Only a lost reply to a commit leaves the outcome unknown.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from enum import Enum
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import msgspec
+import pandas as pd
 import pymysql
+from pymysql.connections import Connection
+from pymysql.cursors import Cursor, SSCursor
 
 from harness.database.connections import connect
 from harness.history.journal import Journal
+from harness.history.store import BALLOT_COLUMNS
 from harness.protocol.commands import COMMAND_CODES, InsertBallots, Status
 from harness.vote import Poll, Vote
 
@@ -41,6 +46,9 @@ class Delivery(Enum):
     UNKNOWN = "unknown"  # the reply to the commit was lost
 
 
+Statements: TypeAlias = Callable[[Cursor], Delivery]
+
+
 class Ballots:
     """One thread's connection to the ballots; opened when first used, closed on any failure."""
 
@@ -48,7 +56,7 @@ class Ballots:
         self._url = url
         self._timeout_s = timeout_s
         self._journal = journal
-        self._connection: pymysql.connections.Connection[pymysql.cursors.Cursor] | None = None
+        self._connection: Connection[Cursor] | None = None
 
     def insert(self, vote: Vote) -> Delivery:
         """Insert one vote and commit. Never raises for anything that the database does."""
@@ -91,7 +99,7 @@ class Ballots:
         if connection is not None:
             connection._force_close()  # type: ignore[attr-defined]  # close() would ask the server
 
-    def _connected(self) -> "pymysql.connections.Connection[pymysql.cursors.Cursor]":
+    def _connected(self) -> "Connection[Cursor]":
         if self._connection is None:
             self._connection = connect(self._url, self._timeout_s)
         return self._connection
@@ -105,14 +113,14 @@ class Ballots:
             self.close()
             raise
 
-    def _try(self, statements: Any) -> Delivery:
+    def _try(self, statements: Statements) -> Delivery:
         """Run the statements and commit, again if the server rolled back by itself."""
         for _ in range(MAX_TRIES):
             committing = False
             try:
                 connection = self._connected()
                 with connection.cursor() as cursor:
-                    delivery: Delivery = statements(cursor)
+                    delivery = statements(cursor)
                 committing = True
                 connection.commit()
                 return delivery
@@ -136,14 +144,14 @@ _STATUS: Final = {
 }
 
 
-def _insert_one(cursor: pymysql.cursors.Cursor, vote: Vote) -> Delivery:
+def _insert_one(cursor: Cursor, vote: Vote) -> Delivery:
     # 1 row: inserted; 2: one more delivery; 0: the row stayed as it was, for another choice.
     rows = cursor.execute(INSERT_ONE, vote_row(vote))
     return Delivery.COUNTED if rows else Delivery.CONFLICT
 
 
 def _insert_many(
-    cursor: pymysql.cursors.Cursor, votes: Sequence[Vote], rows_per_statement: int
+    cursor: Cursor, votes: Sequence[Vote], rows_per_statement: int
 ) -> Delivery:
     for start in range(0, len(votes), rows_per_statement):
         cursor.executemany(INSERT_MANY, [vote_row(v) for v in votes[start:][:rows_per_statement]])
@@ -153,3 +161,13 @@ def _insert_many(
 def vote_row(vote: Vote) -> tuple[int, str, int, str]:
     """A vote's columns in the order of the INSERT."""
     return (vote.vote_id, vote.poll, vote.choice, vote.voter)
+
+
+def read_ballots(url: str, timeout_s: float) -> pd.DataFrame:
+    """All ballots, with the columns of `history.store.BALLOT_COLUMNS`.
+
+    Raises pymysql.MySQLError.
+    """
+    with closing(connect(url, timeout_s)) as connection, connection.cursor(SSCursor) as cursor:
+        cursor.execute("SELECT vote, poll, choice, voter, deliveries FROM pollstorm_ballots")
+        return pd.DataFrame(cursor.fetchall(), columns=list(BALLOT_COLUMNS)).astype(BALLOT_COLUMNS)

@@ -1,4 +1,4 @@
-"""What a fault may touch, and what it says of itself afterwards."""
+"""What a fault can reach, and what it says of itself afterwards."""
 
 import threading
 from collections.abc import Callable
@@ -17,8 +17,8 @@ class Met(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Trial:
-    """The running trial, as faults see it."""
+class Reach:
+    """What of the running trial a fault can touch."""
 
     WATCH_S: ClassVar[float] = 0.002  # how often an armed step is looked at: finer than a nap
 

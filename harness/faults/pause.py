@@ -13,7 +13,7 @@ import signal
 from typing import Final
 
 from harness.armed import step
-from harness.faults.fault import Met, Trial
+from harness.faults.fault import Met, Reach
 from harness.history.journal import Role
 from harness.plan import Fault
 from harness.protocol.commands import COMMAND_CODES, KeyKind, Set
@@ -21,16 +21,16 @@ from harness.protocol.commands import COMMAND_CODES, KeyKind, Set
 LOCK_HOLDER: Final = step(Role.SITE, COMMAND_CODES[Set], KeyKind.SLOT)
 
 
-def start(fault: Fault, trial: Trial) -> Met | None:
+def start(fault: Fault, reach: Reach) -> Met | None:
     """Arm the step and wait until a process met it, or the load ends."""
-    earlier = len(trial.armed.hits())
-    trial.armed.arm(LOCK_HOLDER, signal.SIGSTOP)
-    while not trial.armed.hits()[earlier:]:
-        if trial.ended.wait(trial.WATCH_S):
-            trial.armed.disarm(LOCK_HOLDER)
+    earlier = len(reach.armed.hits())
+    reach.armed.arm(LOCK_HOLDER, signal.SIGSTOP)
+    while not reach.armed.hits()[earlier:]:
+        if reach.ended.wait(reach.WATCH_S):
+            reach.armed.disarm(LOCK_HOLDER)
             return None
-    hit = trial.armed.hits()[earlier]
-    trial.ended.wait(max(0.0, fault.for_s - trial.since_s(hit.at_ns)))
+    hit = reach.armed.hits()[earlier]
+    reach.ended.wait(max(0.0, fault.for_s - reach.since_s(hit.at_ns)))
     heal(hit.pid)
     return Met(f"site process {hit.pid} stopped with the lock held", at_ns=hit.at_ns)
 

@@ -6,11 +6,11 @@ from time import monotonic_ns
 from typing import Final
 
 from harness.faults import pause, wipe
-from harness.faults.fault import Met, Trial
+from harness.faults.fault import Met, Reach
 from harness.plan import Fault
 from harness.result import FaultRecord
 
-START: Final[dict[str, Callable[[Fault, Trial], Met | None]]] = {
+START: Final[dict[str, Callable[[Fault, Reach], Met | None]]] = {
     "pause": pause.start,
     "wipe": wipe.start,
 }
@@ -31,9 +31,9 @@ def applicable(faults: tuple[Fault, ...], mode: str, queues: bool) -> tuple[Faul
 class Timetable:
     """One thread per fault, from `begin` to `heal`."""
 
-    def __init__(self, faults: tuple[Fault, ...], trial: Trial) -> None:
+    def __init__(self, faults: tuple[Fault, ...], reach: Reach) -> None:
         self._faults = faults
-        self._trial = trial
+        self._reach = reach
         self._start_ns = 0
         self._records: dict[int, FaultRecord] = {}
         self._threads: list[threading.Thread] = []
@@ -48,16 +48,16 @@ class Timetable:
 
     def heal(self) -> tuple[FaultRecord, ...]:
         """The load has ended: end what lasts, and say what happened."""
-        self._trial.ended.set()
+        self._reach.ended.set()
         for thread in self._threads:
             thread.join(END_S)
         return tuple(self._records[number] for number in sorted(self._records))
 
     def _run(self, number: int, fault: Fault) -> None:
         due_ns = self._start_ns + round(fault.at_s * 1e9)
-        early = self._trial.ended.wait(max(0, due_ns - monotonic_ns()) / 1e9)
+        early = self._reach.ended.wait(max(0, due_ns - monotonic_ns()) / 1e9)
         begin_ns = monotonic_ns()
-        met = None if early else START[fault.kind](fault, self._trial)
+        met = None if early else START[fault.kind](fault, self._reach)
         self._records[number] = FaultRecord(
             kind=fault.kind,
             target=fault.target or TARGETS[fault.kind],

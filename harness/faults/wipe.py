@@ -3,13 +3,13 @@
 before  lock, pointer, slots, totals      after  nothing: the next process starts cold
 """
 
-from harness.faults.fault import Met, Trial
+from harness.faults.fault import Met, Reach
 from harness.plan import Fault
 
 
-def start(_fault: Fault, trial: Trial) -> Met | None:
-    """Wipe the trial's memcached; None when it is not ours to wipe."""
-    if trial.wipe is None:
+def start(_fault: Fault, reach: Reach) -> Met | None:
+    """Wipe the memcached; None when it is not ours to wipe."""
+    if reach.wipe is None:
         return None
-    trial.wipe()
+    reach.wipe()
     return Met("memcached emptied")

@@ -53,6 +53,7 @@ _CLOSE_AT: Final = 8
 _REPLY: Final = struct.Struct("<QQQ")
 _REPLY_AT: Final = 16
 _STATUS_AT: Final = 63
+_LOST: Final = int(Status.LOST)  # looked up once: this is the hot path of every command
 assert JOURNAL_DTYPE.itemsize == 64
 
 
@@ -84,11 +85,11 @@ class Journal:
     def open(self, command: int, key: KeyKind = KeyKind.NONE, slot: int = 0, vote: int = 0) -> None:
         """Record a command that is about to be sent. Raises RecordingError on a full disk."""
         recorder = self._recorder
-        self._offset = recorder.reserve()
+        self._offset = offset = recorder.reserve()
         self._vote = vote
         _OPEN.pack_into(
             recorder.buffer,
-            self._offset,
+            offset,
             monotonic_ns(),
             0,
             vote,
@@ -102,7 +103,7 @@ class Journal:
             self._role,
             command,
             key,
-            Status.LOST,
+            _LOST,
         )
 
     def close(self, status: Status, number: int = 0, cas: int = 0, vote: int = 0) -> None:

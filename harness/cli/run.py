@@ -1,0 +1,98 @@
+"""`pollstorm run`: one scenario through its modes."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from harness.cli.options import allow_target, database, existing_services, memcached
+from harness.cli.progress import progress_on
+from harness.errors import PlanError
+from harness.plan import Plan, find_scenario, read_plan, repeat_command, with_changes
+from harness.report.table import print_result
+from harness.run import Destination
+from harness.run import run as run_plan
+
+EXAMPLES = """\b
+Examples:
+  pollstorm run controversial-poll
+  pollstorm run controversial-poll --modes direct,classic --peak 800 --repeat 3
+  pollstorm run my-plan.toml --slo 'p99<250ms' --slo 'lost=0' --json
+"""
+
+
+@click.command(epilog=EXAMPLES)
+@click.argument("scenario")
+@click.option("--modes", metavar="A,B", help="Modes to drive, in this order.")
+@click.option(
+    "--duration",
+    type=float,
+    metavar="S",
+    help="Seconds of load; the curve and the faults' times stretch with it.",
+)
+@click.option("--peak", type=float, metavar="VOTES_PER_S", help="Rate at the spike's peak.")
+@click.option("--workers", type=int, metavar="N", help="Site processes.")
+@click.option("--threads", type=int, metavar="N", help="Threads per site process.")
+@click.option("--repeat", type=int, metavar="N", help="Repetitions of each mode.")
+@click.option("--slo", multiple=True, metavar="'p99<250ms'", help="Threshold; may be repeated.")
+@click.option("--seed", type=int, metavar="N", help="Seed of arrivals, choices and voters.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="The run folder.")
+@click.option("--json", "as_json", is_flag=True, help="Print result.json instead of a table.")
+@memcached
+@database
+@allow_target
+def run(
+    scenario: str,
+    out: Path | None,
+    as_json: bool,
+    duration: float | None,
+    modes: str | None,
+    peak: float | None,
+    workers: int | None,
+    threads: int | None,
+    repeat: int | None,
+    slo: tuple[str, ...],
+    seed: int | None,
+    memcached: str | None,
+    database: str | None,
+    allow_target: tuple[str, ...],
+) -> int:
+    """Drive SCENARIO through its modes and account for every vote.
+
+    SCENARIO is a name from locustfiles/ or a TOML file. The report lands in
+    reports/<UTC>-<scenario>/, and reports/latest points to the newest one.
+    """
+    changes = {
+        "arrivals.peak_per_s": peak,
+        "site.workers": workers,
+        "site.threads": threads,
+        "repeat": repeat,
+        "seed": seed,
+        "slo": list(slo) or None,
+    }
+    plan = plan_with(read_plan(find_scenario(scenario)), duration, modes, changes)
+    existing = existing_services(memcached, database, allow_target)
+    console = Console(stderr=as_json)
+    with progress_on(console) as progress:
+        folder, result = run_plan(plan, Destination(out=out), existing, repeat_command(), progress)
+    if as_json:
+        sys.stdout.buffer.write(folder.result_file.read_bytes() + b"\n")
+    else:
+        print_result(result, console)
+        console.print(f"\nReport: {folder.page}", soft_wrap=True, highlight=False)
+    return result.exit_code
+
+
+def plan_with(
+    plan: Plan, duration: float | None, modes: str | None, changes: dict[str, Any]
+) -> Plan:
+    """The plan with the flags put in. Raises PlanError as a plan file would."""
+    if duration is not None:
+        if duration <= 0:
+            raise PlanError(f"--duration {duration:g}: give seconds above 0")
+        plan = plan.stretched(duration)
+    if modes is not None:
+        changes = {"modes": [mode.strip() for mode in modes.split(",") if mode.strip()], **changes}
+    return with_changes(plan, changes, "flags")
