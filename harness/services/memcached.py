@@ -1,4 +1,4 @@
-"""A private memcached, or an existing one."""
+"""A private memcached; and whether an existing one answers."""
 
 import os
 import resource
@@ -24,9 +24,9 @@ SPARE_FILES: Final = 64  # descriptors that memcached needs beside its connectio
 
 
 class MemcachedServer:
-    """A memcached at `address` (host:port). `child` is None when the harness did not start it."""
+    """A private memcached at `address` (host:port)."""
 
-    def __init__(self, address: str, child: Child | None = None) -> None:
+    def __init__(self, address: str, child: Child) -> None:
         self.address = address
         self.child = child
 
@@ -38,21 +38,21 @@ class MemcachedServer:
         except (OSError, MemcacheError) as error:
             raise ServiceError(f"memcached at {self.address} cannot be wiped: {error}") from error
 
-    def require_answer(self) -> None:
-        """Raises ServiceError when nothing that speaks memcached's protocol answers there."""
-        try:
-            with closing(_client(self.address)) as client:
-                client.version()
-        except (OSError, MemcacheError) as error:
-            raise ServiceError(
-                f"memcached at {self.address} does not answer: {error}; start it, or leave "
-                "--memcached away for a private one"
-            ) from error
-
     def stop(self) -> None:
-        """End it at once, if the harness started it; it has nothing to save."""
-        if self.child is not None:
-            self.child.stop(grace_s=0)
+        """End it at once; it has nothing to save."""
+        self.child.stop(grace_s=0)
+
+
+def require_memcached(address: str) -> None:
+    """Raises ServiceError when nothing that speaks memcached's protocol answers there."""
+    try:
+        with closing(_client(address)) as client:
+            client.version()
+    except (OSError, MemcacheError) as error:
+        raise ServiceError(
+            f"memcached at {address} does not answer: {error}; start it, or leave --memcached "
+            "away for a private one"
+        ) from error
 
 
 def start_memcached(

@@ -21,17 +21,15 @@ def free_port() -> int:
         return port
 
 
-def require_free(port: int, flag: str) -> None:
+def require_free(host: str, port: int) -> None:
     """Raises PlanError when the port that the user asked for cannot be listened on."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((LOOPBACK, port))
-        except OSError as error:
-            raise PlanError(
-                f"cannot listen on port {port}: {error.strerror}; give another with {flag}, "
-                "or 0 for any free one"
-            ) from error
+    try:
+        socket.create_server((host, port)).close()
+    except OSError as error:
+        raise PlanError(
+            f"cannot listen on {host}:{port}: {error.strerror}; choose another port, "
+            "or 0 for any free one"
+        ) from error
 
 
 def on_free_port(start: Callable[[int], Server]) -> Server:

@@ -1,0 +1,69 @@
+"""The vote server as a child."""
+
+import http.client
+import sys
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from harness.plan import Deployment
+from harness.services.ports import on_free_port, require_free
+from harness.services.processes import Child, Supervisor
+
+STOP_LIMIT_S: Final = 15.0  # the site gives its requests under way 10 s
+ANSWER_LIMIT_S: Final = 2.0  # to one question whether it is ready
+
+
+class SiteServer:
+    """A site that answers at `url`."""
+
+    def __init__(self, child: Child, host: str, port: int) -> None:
+        self.child = child
+        self.host = host
+        self.port = port
+        self.url = f"http://{host}:{port}"
+
+    def stop(self) -> None:
+        """Finish the requests under way and end; after STOP_LIMIT_S end in any case."""
+        self.child.stop(STOP_LIMIT_S)
+
+
+def start_site(
+    supervisor: Supervisor, deployment: Deployment, log: Path, cpus: frozenset[int] | None = None
+) -> SiteServer:
+    """The deployment's site, ready for votes; on any free port if the deployment's is 0.
+
+    Raises PlanError when its port is in use, ServiceError when it does not become ready.
+    """
+
+    def start(port: int) -> SiteServer:
+        file = Path(deployment.folder) / "site.json"
+        write_privately(msgspec.structs.replace(deployment, port=port), file)
+        argv = [sys.executable, "-m", "harness.site", str(file)]
+        child = supervisor.spawn("site", argv, log=log, cpus=cpus)
+        limit_s = deployment.plan.limits.start_s
+        supervisor.wait_until_ready(child, lambda: _is_ready(deployment.host, port), limit_s)
+        return SiteServer(child, deployment.host, port)
+
+    if deployment.port == 0:
+        return on_free_port(start)
+    require_free(deployment.host, deployment.port)
+    return start(deployment.port)
+
+
+def write_privately(deployment: Deployment, file: Path) -> None:
+    """Write a deployment for a child: it may hold a password, so nobody else may read it."""
+    file.touch(mode=0o600)
+    deployment.write(file)
+
+
+def _is_ready(host: str, port: int) -> bool:
+    connection = http.client.HTTPConnection(host, port, timeout=ANSWER_LIMIT_S)
+    try:
+        connection.request("GET", "/health/ready")
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()

@@ -1,0 +1,54 @@
+"""Whom we may load: this machine, and what the user has named."""
+
+import ipaddress
+import socket
+from typing import NamedTuple
+from urllib.parse import parse_qs, urlsplit
+
+from harness.errors import PlanError
+
+
+class Existing(NamedTuple):
+    """Services instead of private ones: host:port of memcached, mysql:// URL of a database."""
+
+    memcached: str | None = None
+    database: str | None = None
+
+    def require_allowed(self, allowed: tuple[str, ...]) -> None:
+        """Raises PlanError for an address that cannot be read, or is elsewhere and not allowed."""
+        if self.memcached is not None:
+            require_loopback(memcached_host(self.memcached), allowed)
+        if self.database is not None:
+            parts = urlsplit(self.database)
+            if parts.scheme != "mysql" or not parts.hostname:
+                raise PlanError(
+                    f"database {self.database!r}: write mysql://user:password@host:port/name"
+                )
+            if "unix_socket" not in parse_qs(parts.query):
+                require_loopback(parts.hostname, allowed)
+
+
+def memcached_host(address: str) -> str:
+    """The host of `host:port`. Raises PlanError for anything else."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isascii() or not port.isdecimal() or not 0 < int(port) < 65_536:
+        raise PlanError(f"memcached {address!r}: write host:port, for example 127.0.0.1:11211")
+    return host.removeprefix("[").removesuffix("]")
+
+
+def require_loopback(host: str, allowed: tuple[str, ...]) -> None:
+    """Raises PlanError for a host that is neither this machine's loopback nor in `allowed`."""
+    if host not in allowed and not _is_loopback(host):
+        raise PlanError(
+            f"{host} is not on this machine; name it with --allow-target {host} "
+            "if it is yours to load"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether the name stands for loopback addresses only; one that nobody knows does not."""
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return False
+    return all(ipaddress.ip_address(str(entry[4][0])).is_loopback for entry in found)
