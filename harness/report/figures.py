@@ -1,0 +1,203 @@
+"""The figures over time and over percentiles, painted from a run's timelines.
+
+Each painter fills one matplotlib figure; which figures a report has stands in `gallery`.
+"""
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from harness.analysis.timeline import Floats, Timeline
+from harness.report import palette
+from harness.report.notation import count, number
+from harness.report.palette import FAULT, INK, MUTED
+from harness.result import FaultRecord, ModeResult
+
+SHARES: Final = tuple(1 - 10 ** (-k / 12) for k in range(1, 61))  # 17 % … 99.999 %, evenly in nines
+COUNTED_SHARES: Final = tuple(k / 200 for k in range(1, 201))
+FEWEST_FOR_A_LABEL: Final = 0.1  # of the axis's length: room for "F1 pause"
+
+
+class ModeDrawn(NamedTuple):
+    """One mode as its figures need it."""
+
+    name: str
+    result: ModeResult
+    look: palette.Series
+    timeline: Timeline | None  # of the trial drawn; None when its history cannot be read
+    faults: Sequence[FaultRecord]  # of that trial
+    latency_ms: Floats  # at SHARES; empty without
+    counted_after_s: Floats  # at COUNTED_SHARES; empty without
+
+
+def paint_rates(figure: Figure, modes: Sequence[ModeDrawn]) -> None:
+    """Offered, sent and acknowledged votes/s, one panel per mode on the same axes."""
+    for axes, mode, line in _panels(figure, modes):
+        look, middle_s = mode.look, line.at_s + line.width_s / 2
+        axes.fill_between(middle_s, line.acknowledged_per_s, color=look.colour, alpha=0.16, lw=0)
+        axes.plot(middle_s, line.acknowledged_per_s, color=look.colour, lw=1.6)
+        axes.plot(middle_s, line.sent_per_s, color=MUTED.light, lw=0.9, ls=(0, (1, 1)))
+        axes.plot(middle_s, line.offered_per_s, color=INK.light, lw=0.9, ls=(0, (4, 1.5)))
+        axes.set_ylim(bottom=0)
+        axes.set_ylabel("votes/s")
+        axes.yaxis.set_major_locator(MaxNLocator(4))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
+    legend(
+        figure,
+        Line2D([], [], color=INK.light, lw=0.9, ls=(0, (4, 1.5)), label="offered"),
+        Line2D([], [], color=MUTED.light, lw=0.9, ls=(0, (1, 1)), label="sent"),
+        Patch(color=MUTED.light, alpha=0.35, lw=0, label="acknowledged (the mode’s colour)"),
+        *fault_key(modes),
+    )
+
+
+def paint_latency(figure: Figure, modes: Sequence[ModeDrawn]) -> None:
+    """Median, 99th percentile and maximum from planned time, one panel per mode."""
+    for axes, mode, line in _panels(figure, modes):
+        look, middle_s = mode.look, line.at_s + line.width_s / 2
+        axes.set_yscale("log")
+        axes.fill_between(
+            middle_s, line.latency_p50_ms, line.latency_p99_ms, color=look.colour, alpha=0.16, lw=0
+        )
+        axes.plot(middle_s, line.latency_p50_ms, color=look.colour, lw=1.7)
+        axes.plot(middle_s, line.latency_p99_ms, color=look.colour, lw=1.1, ls=(0, (4, 1.5)))
+        axes.plot(middle_s, line.latency_max_ms, color=look.colour, lw=0, marker=".", ms=2.5)
+        axes.set_ylabel("ms")
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+        axes.yaxis.minorticks_off()
+    legend(
+        figure,
+        Line2D([], [], color=MUTED.light, lw=1.7, label="median"),
+        Line2D([], [], color=MUTED.light, lw=1.1, ls=(0, (4, 1.5)), label="99th percentile"),
+        Line2D([], [], color=MUTED.light, lw=0, marker=".", ms=4, label="slowest"),
+        *fault_key(modes),
+    )
+
+
+def paint_percentiles(figure: Figure, modes: Sequence[ModeDrawn]) -> None:
+    """Latency over percentile on an axis of nines, all modes in one panel."""
+    axes = figure.subplots()
+    for mode in modes:
+        known = [s for s in SHARES if (1 - s) * _votes(mode) >= 1][: len(mode.latency_ms)]
+        nines = [-np.log10(1 - share) for share in known]
+        look = mode.look
+        axes.plot(
+            nines,
+            mode.latency_ms[: len(known)],
+            color=look.colour,
+            ls=look.dash,
+            marker=look.marker,
+            markevery=12,
+            ms=4,
+            lw=1.7,
+            label=mode.name,
+        )
+    axes.set_yscale("log")
+    axes.set_xticks(
+        [-np.log10(0.5), 1, 2, 3, 4, 5], ["50 %", "90 %", "99 %", "99.9 %", "99.99 %", "99.999 %"]
+    )
+    axes.set_xlim(left=0, right=max(axes.get_xlim()[1], 3.05))
+    axes.grid(axis="x")
+    axes.set_xlabel("share of answered votes that were at least as quick")
+    axes.set_ylabel("latency from planned time, ms")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+    axes.yaxis.minorticks_off()
+    axes.legend(loc="upper left", handlelength=3.2)
+
+
+def paint_counting(figure: Figure, modes: Sequence[ModeDrawn]) -> None:
+    """Backlog over time, and how soon an acknowledged vote is counted."""
+    over_time, within = figure.subplots(1, 2, width_ratios=(1.25, 1))
+    for mode in modes:
+        line, look = mode.timeline, mode.look
+        if line is not None and line.backlog_votes is not None:
+            over_time.plot(
+                line.at_s + line.width_s, line.backlog_votes, color=look.colour, ls=look.dash
+            )
+        after = mode.counted_after_s
+        axes_s = np.maximum(after, 1e-3)
+        within.plot(
+            axes_s,
+            np.array(COUNTED_SHARES[: len(after)]) * 100,
+            color=look.colour,
+            ls=look.dash,
+            label=mode.name,
+        )
+    end_s = over_time.get_xlim()[1]
+    over_time.set_xlim(0, end_s)
+    for mode in modes:
+        shade(over_time, mode.faults, end_s=end_s)
+    over_time.set_title("Acknowledged, not yet counted", pad=14)
+    over_time.set_xlabel("seconds after the load’s start")
+    over_time.set_ylabel("votes")
+    over_time.set_ylim(bottom=0)
+    over_time.yaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
+    within.set_title("Counted within", pad=14)
+    within.set_xscale("log")
+    within.set_xlim(left=1e-3)
+    within.set_ylim(0, 103)
+    within.set_xlabel("seconds after the acknowledgement (1 ms and less at the edge)")
+    within.set_ylabel("% of acknowledged votes")
+    within.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+    within.xaxis.minorticks_off()
+    handles = [
+        Line2D([], [], color=m.look.colour, ls=m.look.dash, label=m.name, lw=1.7) for m in modes
+    ]
+    legend(figure, *handles, *fault_key(modes))
+
+
+def shade(
+    axes: Axes, faults: Sequence[FaultRecord], *, end_s: float, labelled: bool = True
+) -> None:
+    """Shade each fault, and number it above an axis of `end_s` seconds."""
+    for index, fault in enumerate(faults):
+        axes.axvspan(fault.start_s, fault.end_s, color=FAULT.light, alpha=0.18, lw=0, zorder=0)
+        axes.axvline(fault.start_s, color=FAULT.light, lw=0.9, zorder=0.5)
+        if not labelled:
+            continue
+        after = faults[index + 1].start_s if index + 1 < len(faults) else end_s
+        roomy = (after - fault.start_s) / end_s > FEWEST_FOR_A_LABEL
+        axes.annotate(
+            f"F{index + 1} {fault.kind}" if roomy else f"F{index + 1}",
+            (fault.start_s, 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(0, 2),
+            textcoords="offset points",
+            color=MUTED.light,
+            fontsize=8,
+        )
+
+
+def fault_key(modes: Sequence[ModeDrawn]) -> list[Patch]:
+    """The legend's entry for faults, if there were any."""
+    if not any(mode.faults for mode in modes):
+        return []
+    return [Patch(color=FAULT.light, alpha=0.3, lw=0, label="fault injected")]
+
+
+def legend(figure: Figure, *handles: Line2D | Patch) -> None:
+    """One legend above all panels."""
+    figure.legend(handles=handles, loc="outside upper left", ncols=min(len(handles), 5))
+
+
+def _panels(figure: Figure, modes: Sequence[ModeDrawn]) -> list[tuple[Axes, ModeDrawn, Timeline]]:
+    """One panel under the other on the same axes, titled and with its faults shaded."""
+    drawn = [(mode, mode.timeline) for mode in modes if mode.timeline is not None]
+    column = figure.subplots(len(drawn), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+    for axes, (mode, line) in zip(column, drawn, strict=True):
+        axes.set_title(mode.name, color=mode.look.colour)
+        axes.set_xlim(0, line.at_s[-1] + line.width_s)
+        shade(axes, mode.faults, end_s=line.at_s[-1] + line.width_s)
+    column[-1].set_xlabel("seconds after the load’s start")
+    return [(axes, mode, line) for axes, (mode, line) in zip(column, drawn, strict=True)]
+
+
+def _votes(mode: ModeDrawn) -> int:
+    trials = mode.result.trials or (mode.result,)
+    return sum(trial.accounts.sent for trial in trials)

@@ -1,0 +1,203 @@
+"""Which figures a report has, in which order, and the caption that says how to read each."""
+
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from harness.analysis.timeline import (
+    Floats,
+    Timeline,
+    counted_after_percentiles_s,
+    latency_percentiles_ms,
+    read_timeline,
+)
+from harness.errors import PollstormError
+from harness.report.accounts_figure import paint_accounts, row_in
+from harness.report.drawing import Drawing, draw
+from harness.report.figures import (
+    COUNTED_SHARES,
+    SHARES,
+    ModeDrawn,
+    paint_counting,
+    paint_latency,
+    paint_percentiles,
+    paint_rates,
+)
+from harness.report.lock_figure import paint_lock
+from harness.report.palette import series
+from harness.result import ModeResult, RunResult
+from harness.run_folder import RunFolder, TrialFolder
+
+HEAD_IN: Final = 1.0  # legend and the axis's name
+PANEL_IN: Final = 1.25
+LOCK_IN: Final = 3.4
+
+
+class FigureKind(NamedTuple):
+    """A figure that a report has."""
+
+    name: str  # of its file, and of its place on the page
+    title: str
+    caption: str
+    paint: Callable[[Figure, Sequence[ModeDrawn]], None]
+    panel_in: float  # height that each mode adds
+    height_in: float
+    shows: Callable[[ModeDrawn], bool]
+    without: str  # stands in its place when no mode can be shown
+
+
+class Shown(NamedTuple):
+    """A figure as the page shows it; without a drawing, `note` says why."""
+
+    name: str
+    title: str
+    caption: str
+    drawing: Drawing | None
+    note: str  # modes that are missing, and why; empty when all are there
+
+
+def _has_timeline(mode: ModeDrawn) -> bool:
+    return mode.timeline is not None and bool(mode.timeline.sent_per_s.any())
+
+
+KINDS: Final = (
+    FigureKind(
+        "rates",
+        "Votes per second",
+        "Where the filled line leaves the dashed one, voters wait or are turned away. Offered is "
+        "when voters came, by plan; acknowledged is when they were told that their vote is in.",
+        paint_rates,
+        PANEL_IN,
+        HEAD_IN,
+        _has_timeline,
+        "No vote was sent, so there are no rates to draw.",
+    ),
+    FigureKind(
+        "latency",
+        "Latency over time",
+        "Answers to votes, by when the voter came, counted from that moment and not from when the "
+        "request could be sent: a queue of waiting voters shows here. The scale is logarithmic; "
+        "a line one step higher means ten times as long.",
+        paint_latency,
+        PANEL_IN + 0.1,
+        HEAD_IN,
+        _has_timeline,
+        "No vote was answered, so there is no latency to draw.",
+    ),
+    FigureKind(
+        "percentiles",
+        "Latency by percentile",
+        "Read upwards from a share: at 99 % the line shows the time within which 99 of 100 votes "
+        "were answered. Each step to the right looks at ten times fewer, slower votes. All "
+        "repetitions together, exact and not estimated.",
+        paint_percentiles,
+        0.0,
+        3.6,
+        lambda mode: bool(len(mode.latency_ms)),
+        "No vote was answered, so there is no distribution to draw.",
+    ),
+    FigureKind(
+        "counting",
+        "From acknowledged to counted",
+        "Left, the votes that were promised and are not in the database yet; a line that does not "
+        "come back to zero shows votes that never arrive. Right, how soon they are in; a line that "
+        "ends below 100 % has lost the rest.",
+        paint_counting,
+        0.0,
+        3.3,
+        lambda mode: bool(len(mode.counted_after_s)),
+        "No journal of commits, so it is not known when votes were counted.",
+    ),
+    FigureKind(
+        "lock",
+        "The queue’s lock",
+        "A mark is where the lock stopped excluding: a takeover (patience ran out while another "
+        "was inside), a cold grant (the lock was missing), an overlap (two certainly inside at "
+        "once); the number at the right is how many. Votes die at marks, not at high waits.",
+        paint_lock,
+        LOCK_IN,
+        0.7,
+        lambda mode: mode.timeline is not None and mode.timeline.lock is not None,
+        "None of these modes has a lock, or none has a journal of it.",
+    ),
+)
+
+ACCOUNTS_CAPTION: Final = (
+    "Left, one bar per mode with every vote that was sent. Right, enlarged, the votes for which "
+    "the mode did something else than count them once, as cast. Counted twice means: delivered "
+    "to the database more often than the voter asked; a plain INSERT would have counted it so."
+)
+
+
+def hero(modes: Sequence[tuple[str, ModeResult]]) -> Shown:
+    """Where the votes went, from the accounts alone."""
+    height_in = 1.25 + sum(row_in(result) for _, result in modes)
+    told = "; ".join(
+        f"{name}: {result.accounts.sent} sent, {result.accounts.lost} lost, "
+        f"{result.accounts.duplicated} counted twice"
+        for name, result in modes
+    )
+    drawing = draw(
+        "accounts", f"Where the votes went. {told}", height_in, lambda f: paint_accounts(f, modes)
+    )
+    return Shown("accounts", "Where the votes went", ACCOUNTS_CAPTION, drawing, "")
+
+
+def gallery(folder: RunFolder, result: RunResult) -> list[Shown]:
+    """All figures of a run. A history that cannot be read leaves a sentence, never an error."""
+    modes, troubles = [], []
+    for number, (name, mode) in enumerate(result.modes.items()):
+        drawn, trouble = read_mode(folder, name, mode, number)
+        modes.append(drawn)
+        troubles += [trouble] if trouble else []
+    shown = [hero(list(result.modes.items()))] if result.modes else []
+    return shown + [show(kind, modes, troubles) for kind in KINDS]
+
+
+def show(kind: FigureKind, modes: Sequence[ModeDrawn], troubles: Sequence[str]) -> Shown:
+    """One figure of the modes that it can show."""
+    seen = [mode for mode in modes if kind.shows(mode)]
+    note = " ".join(troubles)
+    if not seen:
+        return Shown(kind.name, kind.title, kind.caption, None, note or kind.without)
+    height_in = kind.height_in + kind.panel_in * len(seen)
+    label = f"{kind.title}: {', '.join(mode.name for mode in seen)}. {kind.caption}"
+    drawing = draw(kind.name, label, height_in, lambda figure: kind.paint(figure, seen))
+    return Shown(kind.name, kind.title, kind.caption, drawing, note)
+
+
+def read_mode(
+    folder: RunFolder, name: str, result: ModeResult, number: int
+) -> tuple[ModeDrawn, str]:
+    """A mode's histories, and a sentence when they cannot be read or only one of many is drawn."""
+    trials = result.trials or (result,)
+    worst = max(range(len(trials)), key=lambda index: trials[index].accounts.lost)
+    trial = folder.trial(name, worst + 1)
+    note = ""
+    if len(trials) > 1:
+        note = f"{name}: repetition {worst + 1} of {len(trials)} is drawn, which lost most."
+    timeline: Timeline | None = None
+    latency_ms, counted_after_s = np.empty(0), np.empty(0)
+    try:
+        timeline = read_timeline(trial)
+        counted_after_s = counted_after_percentiles_s(trial, COUNTED_SHARES)
+        latency_ms = _pooled_latency_ms(folder, name, len(trials))
+    except PollstormError as error:
+        note = f"{name} is not drawn: {error}."
+    drawn = ModeDrawn(
+        name=name,
+        result=result,
+        look=series(number),
+        timeline=timeline,
+        faults=trials[worst].faults,
+        latency_ms=latency_ms,
+        counted_after_s=counted_after_s,
+    )
+    return drawn, note
+
+
+def _pooled_latency_ms(folder: RunFolder, name: str, repetitions: int) -> Floats:
+    trials: list[TrialFolder] = [folder.trial(name, n + 1) for n in range(repetitions)]
+    return latency_percentiles_ms(trials, SHARES)

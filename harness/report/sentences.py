@@ -1,0 +1,152 @@
+"""The plain sentences of a report; page, summary and terminal all say exactly these."""
+
+from typing import Final
+
+from harness.errors import Exit
+from harness.report.notation import count, number, share, times
+from harness.result import Accounts, FaultRecord, ModeResult, RunResult, SloResult
+
+VOTES_WORD: Final = {"kept": "Votes kept", "lost": "Votes lost", "unknown": "Votes unknown"}
+MEASUREMENT_WORD: Final = {"sound": "Measurement sound", "invalid": "Measurement invalid"}
+
+CANNOT_PROVE: Final = (
+    "That a mode without a loss never loses. None lost in n votes says, at 95 % confidence, that "
+    "at most 3 in n are lost under this load and these faults; other faults may lose more.",
+    "How many votes the next run would lose. One run's count is an anecdote; repeat the run "
+    "(--repeat) and read the range.",
+    "What your machines would do. Site, memcached, MariaDB and voters shared one machine here; "
+    "compare modes with one another, not with figures from elsewhere.",
+    "What became of a vote whose outcome the voter never learned, beyond whether it was counted. "
+    "Such votes are accounted apart and are no losses.",
+    "That a disk keeps what it promised. Nothing here cuts the power.",
+)
+
+EXIT_SENTENCE: Final = {
+    Exit.OK: "Every promise and every threshold was kept.",
+    Exit.FAILED: "The harness itself failed.",
+    Exit.USAGE: "The plan could not be used.",
+    Exit.INCONCLUSIVE: "Nothing was proven: the measurement is invalid or the drain unfinished.",
+    Exit.BROKEN_PROMISE: "A promise or a threshold was broken.",
+    Exit.INTERRUPTED: "The run was interrupted; what was collected is shown.",
+}
+
+
+def votes_sentence(mode: str, result: ModeResult) -> str:
+    """What the mode did with the votes it acknowledged."""
+    accounts = result.accounts
+    acknowledged = f"{mode} acknowledged {times(accounts.acknowledged, 'vote', 'votes')}"
+    if result.verdict.votes == "unknown":
+        return f"{acknowledged}; whether all were counted is unknown."
+    if not accounts.acknowledged and not _wrongs(accounts):
+        return f"{mode} acknowledged no vote, so there was none to lose."
+    if accounts.lost:
+        fate = f"{acknowledged} and lost {count(accounts.lost)} of them"
+    else:
+        fate = f"{acknowledged} and lost none"
+        if (bound := result.verdict.lost_at_most_per_vote) is not None:
+            fate += f" (at 95 % confidence it loses at most {share(min(bound, 1.0))})"
+    wrongs = _wrongs(accounts)
+    return f"{fate}; {_joined(wrongs)}." if wrongs else f"{fate}."
+
+
+def spread_sentence(result: ModeResult) -> str:
+    """How the losses vary over repetitions; empty for a single trial."""
+    if result.lost_range is None or len(result.trials) < 2:
+        return ""
+    least, most = result.lost_range
+    if least == most:
+        return f"Each of {len(result.trials)} repetitions lost {count(most)}."
+    return f"{len(result.trials)} repetitions lost between {count(least)} and {count(most)} each."
+
+
+def promise_sentence(result: ModeResult) -> str:
+    """What the mode had promised, and whether it held."""
+    if not result.promises:
+        return "It promises nothing."
+    if result.promise_kept is None:
+        return "It promises to lose nothing; this run cannot say whether it did."
+    return f"It promises to lose nothing, and {'kept' if result.promise_kept else 'BROKE'} that."
+
+
+def votes_headline(result: RunResult) -> str:
+    """The first verdict of the whole run in one sentence."""
+    accounts = [mode.accounts for mode in result.modes.values()]
+    acknowledged = sum(a.acknowledged for a in accounts)
+    if result.verdict.votes == "unknown":
+        unknown = [name for name, mode in result.modes.items() if mode.verdict.votes == "unknown"]
+        return f"What became of the votes is not proven in {_joined(unknown) or 'this run'}."
+    if not acknowledged:
+        return "No vote was acknowledged, so there was none to lose."
+    if result.verdict.votes == "kept":
+        return f"All {count(acknowledged)} acknowledged votes were counted as cast."
+    losing = {name: m for name, m in result.modes.items() if m.verdict.votes == "lost"}
+    missing = sum(m.accounts.lost + m.accounts.altered for m in losing.values())
+    promised = [name for name, mode in losing.items() if mode.promises]
+    excuse = (
+        f"{_joined(promised)} had promised to lose nothing"
+        if promised
+        else f"{'which promises' if len(losing) == 1 else 'which promise'} nothing"
+    )
+    return (
+        f"{count(missing)} of {count(acknowledged)} acknowledged votes were lost or altered, "
+        f"{'all ' if len(result.modes) > 1 else ''}in {_joined(list(losing))}"
+        f"{'; ' if promised else ', '}{excuse}."
+    )
+
+
+def measurement_headline(result: RunResult) -> str:
+    """The second verdict in one sentence."""
+    if result.verdict.measurement == "sound":
+        return "The load generator kept its plan and the accounts add up: the rates can be used."
+    invalid = [n for n, mode in result.modes.items() if mode.verdict.measurement == "invalid"]
+    where = f" in {_joined(invalid)}" if invalid else ""
+    return f"Do not use the rates and latencies{where}; the reasons are below."
+
+
+def standing(result: RunResult) -> str:
+    """What must be known before any number is read; empty for an ordinary whole run."""
+    notes = []
+    if result.simulated:
+        notes.append("Simulated: virtual time, no real memcached, database or network.")
+    if result.partial:
+        notes.append("Partial: the run was interrupted or a step failed. Figures are incomplete.")
+    return " ".join(notes)
+
+
+def slo_sentence(slo: SloResult) -> str:
+    """`p99<250ms: held, 41.2 measured`."""
+    measured = "no value" if slo.value is None else f"{number(slo.value)} measured"
+    return f"{slo.text}: {'held' if slo.held else 'not held'}, {measured}"
+
+
+def fault_sentence(fault: FaultRecord) -> str:
+    """What was done, to whom, and whether it met its aim."""
+    lasted_s = fault.end_s - fault.start_s
+    during = f" for {number(lasted_s)} s" if lasted_s > 0 else ""
+    aim = "" if fault.hit else " It did not meet its aim."
+    return f"{fault.kind} of {fault.target} at {number(fault.start_s)} s{during}.{aim}"
+
+
+def exit_sentence(result: RunResult) -> str:
+    """What the exit code says."""
+    known = result.exit_code in list(Exit)
+    meaning = EXIT_SENTENCE[Exit(result.exit_code)] if known else "See the exit codes."
+    return f"Exit code {result.exit_code}: {meaning}"
+
+
+def _wrongs(accounts: Accounts) -> list[str]:
+    told = (
+        (accounts.altered, "was altered", "were altered"),
+        (accounts.duplicated, "reached the database twice", "reached the database more than once"),
+        (accounts.resurrected, "was refused yet counted", "were refused yet counted"),
+        (accounts.phantom, "ballot was never cast", "ballots were never cast"),
+        (accounts.pending, "is still in the queue", "are still in the queue"),
+    )
+    return [times(votes, one, more) for votes, one, more in told if votes]
+
+
+def _joined(parts: list[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    if len(parts) < 2:
+        return "".join(parts)
+    return f"{', '.join(parts[:-1])} and {parts[-1]}"

@@ -1,0 +1,119 @@
+"""The result as a table in a terminal: a row per mode, then the sentences."""
+
+from typing import Final
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from harness.report import sentences
+from harness.report.notation import NOTHING, count, number
+from harness.result import ModeResult, RunResult
+
+VERDICT_STYLE: Final = {
+    "kept": "bold green",
+    "lost": "bold red",
+    "unknown": "bold yellow",
+    "sound": "green",
+    "invalid": "bold red",
+}
+COLUMNS: Final = (
+    "mode",
+    "votes",
+    "sent",
+    "ack’d",
+    "lost",
+    "twice",
+    "p50\nms",
+    "p99\nms",
+    "max\nms",
+    "takeovers/\ncold/overlaps",
+    "counted\np99 s",
+)
+
+
+def print_result(result: RunResult, console: Console) -> None:
+    """Print both verdicts, a row per mode and a sentence per mode; at most 100 columns wide."""
+    width = min(console.width, 100)
+    if standing := sentences.standing(result):
+        console.print(Text(standing, style="bold yellow"), width=width, soft_wrap=False)
+    console.print(_modes_table(result), width=width)
+    console.print()
+    for name, mode in result.modes.items():
+        words = [sentences.votes_sentence(name, mode), sentences.spread_sentence(mode)]
+        console.print(_sentence(" ".join(filter(None, words)), mode), width=width)
+    console.print()
+    for word, verdict, sentence in (
+        (sentences.VOTES_WORD, result.verdict.votes, sentences.votes_headline(result)),
+        (
+            sentences.MEASUREMENT_WORD,
+            result.verdict.measurement,
+            sentences.measurement_headline(result),
+        ),
+    ):
+        line = Text.assemble((f"{word[verdict]}. ", VERDICT_STYLE[verdict]), sentence)
+        console.print(line, width=width)
+    for reason in reasons(result):
+        console.print(Text(f"  {reason}"), width=width)
+    for name, mode in result.modes.items():
+        for slo in mode.slo:
+            style = "green" if slo.held else "bold red"
+            console.print(
+                Text.assemble(f"{name}: ", (sentences.slo_sentence(slo), style)), width=width
+            )
+
+
+def reasons(result: RunResult) -> list[str]:
+    """Why something is unknown or invalid: the run's reasons, then each mode's that are new."""
+    told = list(result.verdict.reasons)
+    for name, mode in result.modes.items():
+        told += [
+            f"{name}: {reason}"
+            for reason in mode.verdict.reasons
+            if reason not in told and f"{name}: {reason}" not in told
+        ]
+    return told
+
+
+def _modes_table(result: RunResult) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
+    for heading in COLUMNS:
+        table.add_column(
+            heading,
+            justify="left" if heading in ("mode", "votes") else "right",
+            no_wrap=heading != "mode",
+            overflow="fold",
+        )
+    for name, mode in result.modes.items():
+        table.add_row(*_row(name, mode))
+    return table
+
+
+def _row(name: str, mode: ModeResult) -> list[Text]:
+    accounts, latency, lock = mode.accounts, mode.latency_ms, mode.lock
+    entries = NOTHING
+    if lock.grants:
+        entries = f"{count(lock.takeovers)}/{count(lock.cold_grants)}/{count(lock.overlaps)}"
+    plain = [
+        count(accounts.sent),
+        count(accounts.acknowledged),
+        count(accounts.lost),
+        count(accounts.duplicated),
+        number(latency.p50),
+        number(latency.p99),
+        number(latency.max),
+        entries,
+        number(mode.counted_after_s.p99),
+    ]
+    cells = [Text(value) for value in plain]
+    for cell, wrong in ((cells[2], accounts.lost), (cells[3], accounts.duplicated)):
+        if wrong:
+            cell.stylize("bold red")
+    verdict = mode.verdict.votes
+    return [Text(name, style="bold"), Text(verdict, style=VERDICT_STYLE[verdict]), *cells]
+
+
+def _sentence(text: str, mode: ModeResult) -> Text:
+    mark = {"kept": "✓", "lost": "✗", "unknown": "?"}[mode.verdict.votes]
+    return Text.assemble((f"{mark} ", VERDICT_STYLE[mode.verdict.votes]), text)
