@@ -41,6 +41,7 @@ class Accounts(msgspec.Struct, frozen=True, kw_only=True):
     phantom: int  # ballots whose id was never planned
     duplicated: int  # votes with more deliveries than their attempts explain
     extra_deliveries: int  # how many deliveries too many those have together
+    unrecorded: int = 0  # of `sent`: votes that the ledger should have and has not
 
 
 class Rates(msgspec.Struct, frozen=True, kw_only=True):
