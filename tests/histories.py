@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from imitation import Imitation, spike_arrivals
+from tests.imitation import Imitation, spike_arrivals
 
 from harness.history.journal import JOURNAL_DTYPE, Role
 from harness.history.ledger import LEDGER_DTYPE, RequestKind, Trouble

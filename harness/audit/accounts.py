@@ -1,0 +1,234 @@
+"""Settle the accounts: each vote sent is in exactly one of them, and none is a remainder.
+
+A vote is what its voter was told best: acknowledged if any attempt was, else unknown if any was,
+else refused. It has a ballot or not. Each account is a condition of its own on these, so that
+their sum can differ from the votes sent; if it does, nothing is proven and HistoryError says so.
+
+Ledger and ballots may come from elsewhere. Needed are `vote`, `outcome`, `choice` and `vote`,
+`choice`; a missing `kind` means that all rows are votes, missing `deliveries` mean 1 each. Rows
+of ballots with the same vote id are one ballot with all their deliveries: the database that they
+came from counted the vote that often.
+
+What a lost ledger would have said is unknown: planned ids of a generator in
+`facts.missing_generators` without a ledger row are sent, outcome unknown. So is any planned id
+that has a ballot but no ledger row, since it evidently was sent. Both are `unrecorded`.
+"""
+
+from pathlib import Path
+from typing import Final, TypeAlias
+
+import duckdb
+
+from harness.errors import HistoryError
+from harness.history.ledger import RequestKind
+from harness.history.store import connect, quoted, require_columns
+from harness.result import Accounts
+from harness.run_folder import TrialFacts, TrialFolder
+from harness.vote import SEQUENCE_BITS, Outcome
+
+PARTS: Final = (
+    "counted",
+    "lost",
+    "altered",
+    "resurrected",
+    "recovered",
+    "absent",
+    "refused",
+    "pending",
+)
+"""The accounts that partition `sent`."""
+
+ACKNOWLEDGED: Final = int(Outcome.ACKNOWLEDGED)
+UNKNOWN: Final = int(Outcome.UNKNOWN)
+REFUSED: Final = int(Outcome.REFUSED)
+LARGEST_CHOICE: Final = 126  # choices are bits of a number of 127 bits; a poll has at most 100
+LARGEST_CHOICE_OF_64_BITS: Final = 63
+
+Connection: TypeAlias = duckdb.DuckDBPyConnection
+Counts: TypeAlias = dict[str, int]
+
+
+def settle(trial: TrialFolder, facts: TrialFacts) -> Accounts:
+    """The accounts of a trial. Raises HistoryError when its files prove nothing."""
+    return settle_files(trial.ledger, trial.ballots, facts)
+
+
+def settle_files(ledger: Path, ballots: Path, facts: TrialFacts) -> Accounts:
+    """The accounts of a ledger and ballots, wherever they lie.
+
+    10 million votes take about 3 s and 1.5 GiB on two cores. Raises HistoryError.
+    """
+    with connect() as connection:
+        # Without it the aggregates keep the files' order for nobody, at a quarter of the speed.
+        connection.execute("SET preserve_insertion_order = false")
+        require_columns(connection, ledger, {"vote", "outcome", "choice"})
+        require_columns(connection, ballots, {"vote", "choice"})
+        try:
+            counts = _count(connection, _votes(connection, ledger, ballots), facts)
+        except duckdb.Error as error:
+            problem = str(error).splitlines()[0]
+            raise HistoryError(f"cannot account for {ledger} and {ballots}: {problem}") from error
+    _require_sums(counts, ledger)
+    return _accounts(counts, facts)
+
+
+def nothing_known(facts: TrialFacts) -> Accounts:
+    """Accounts of a trial whose histories cannot be read: all zero but what was planned."""
+    planned = sum((facts.planned or {}).values())
+    zeros = dict.fromkeys(Accounts.__struct_fields__, 0)
+    return Accounts(**zeros | {"planned": planned})
+
+
+def columns(connection: Connection, parquet: Path) -> set[str]:
+    """The names of a file's columns."""
+    rows = connection.execute(f"DESCRIBE SELECT * FROM {quoted(parquet)}").fetchall()
+    return {row[0] for row in rows}
+
+
+def _mask_type(connection: Connection, ledger: Path, ballots: Path) -> str:
+    """The SQL type in which each choice can be one bit. Raises HistoryError."""
+    largest = 0
+    for parquet in (ledger, ballots):
+        found = _counts(
+            connection,
+            f"""SELECT coalesce(min(choice), 0) AS low, coalesce(max(choice), 0) AS high,
+                    count_if(vote IS NULL) AS nameless
+                FROM {quoted(parquet)}""",
+        )
+        low, high = found["low"], found["high"]
+        if found["nameless"]:
+            raise HistoryError(f"{parquet}: {found['nameless']} rows have no vote id")
+        if not 0 <= low <= high <= LARGEST_CHOICE:
+            raise HistoryError(f"{parquet}: choices {low} to {high}; 0 to {LARGEST_CHOICE} can be")
+        largest = max(largest, high)
+    return "UBIGINT" if largest <= LARGEST_CHOICE_OF_64_BITS else "HUGEINT"
+
+
+def _votes(connection: Connection, ledger: Path, ballots: Path) -> str:
+    """A query with a row for each vote id in ledger or ballots.
+
+    `told` has bit n set if an attempt's outcome was n; `may_have_arrived` is a number of attempts.
+    `as_cast`: every ballot row has a choice that an acknowledged attempt cast.
+    """
+    only_votes = ""
+    if "kind" in columns(connection, ledger):
+        only_votes = f"WHERE kind = {int(RequestKind.VOTE)}"
+    has_deliveries = "deliveries" in columns(connection, ballots)
+    deliveries = "coalesce(deliveries, 1)" if has_deliveries else "1"
+    mask = _mask_type(connection, ledger, ballots)
+    # CASE and bits where FILTER and bool_or would read better: they take two thirds of the time.
+    return f"""
+        WITH attempted AS (
+            SELECT vote,
+                bit_or(1::UTINYINT << outcome::UTINYINT) AS told,
+                sum((outcome <> {REFUSED})::UTINYINT) AS may_have_arrived,
+                bit_or(CASE WHEN outcome = {ACKNOWLEDGED} THEN 1::{mask} << choice::{mask} END)
+                    AS cast_choices
+            FROM {quoted(ledger)} {only_votes} GROUP BY vote
+        ), held AS (
+            SELECT vote,
+                sum({deliveries}) AS deliveries,
+                bit_or(1::{mask} << choice::{mask}) AS held_choices
+            FROM {quoted(ballots)} GROUP BY vote
+        )
+        SELECT coalesce(attempted.vote, held.vote) AS vote,
+            attempted.vote IS NOT NULL AS recorded,
+            held.vote IS NOT NULL AS has_ballot,
+            told & (1 << {ACKNOWLEDGED}) > 0 AS acknowledged,
+            told & (1 << {ACKNOWLEDGED}) = 0 AND told & (1 << {UNKNOWN}) > 0 AS unknown,
+            told = 1 << {REFUSED} AS refused,
+            held_choices & ~cast_choices = 0 AS as_cast,
+            greatest(0, deliveries::BIGINT - greatest(1, may_have_arrived)::BIGINT) AS extra
+        FROM attempted FULL JOIN held USING (vote)"""
+
+
+def _count(connection: Connection, votes: str, facts: TrialFacts) -> Counts:
+    """How many votes are in each account, and what stands beside the accounts.
+
+    `orphans` have a ballot and were planned, yet have no ledger row; `strangers` have a ledger
+    row and were never planned; `of_missing` are known ids of generators whose ledger is missing.
+    """
+    drained = str(facts.drained).lower()
+    connection.execute(
+        "CREATE TEMP TABLE generators (generator UBIGINT, planned UBIGINT, missing BOOLEAN)"
+    )
+    if facts.planned is None:
+        source, was_planned, missing = votes, "recorded", "false"
+    else:
+        rows = [(g, n, g in facts.missing_generators) for g, n in facts.planned.items()]
+        if rows:
+            connection.executemany("INSERT INTO generators VALUES (?, ?, ?)", rows)
+        source = (
+            f"SELECT * FROM ({votes}) LEFT JOIN generators "
+            f"ON vote::UBIGINT >> {SEQUENCE_BITS} = generator"
+        )
+        sequence = f"(vote::UBIGINT & {(1 << SEQUENCE_BITS) - 1})"
+        was_planned, missing = f"coalesce({sequence} < planned, false)", "missing"
+    return _counts(
+        connection,
+        f"""
+        SELECT
+            count_if(recorded) AS recorded,
+            count_if(acknowledged) AS acknowledged,
+            count_if(acknowledged AND has_ballot AND as_cast) AS counted,
+            count_if(acknowledged AND NOT has_ballot AND {drained}) AS lost,
+            count_if(acknowledged AND has_ballot AND NOT as_cast) AS altered,
+            count_if(refused AND has_ballot) AS resurrected,
+            count_if(unknown AND has_ballot) AS recovered,
+            count_if(unknown AND NOT has_ballot) AS absent,
+            count_if(refused AND NOT has_ballot) AS refused,
+            count_if(acknowledged AND NOT has_ballot AND NOT {drained}) AS pending,
+            count_if(NOT recorded AND NOT was_planned) AS phantom,
+            count_if(NOT recorded AND was_planned) AS orphans,
+            count_if(recorded AND NOT was_planned) AS strangers,
+            count_if(was_planned AND {missing}) AS of_missing,
+            count_if(recorded AND extra > 0) AS duplicated,
+            coalesce(sum(CASE WHEN recorded THEN extra END), 0) AS extra_deliveries
+        FROM (SELECT *, {was_planned} AS was_planned FROM ({source}))""",
+    )
+
+
+def _require_sums(counts: Counts, ledger: Path) -> None:
+    """The checks that an account of its own kind makes possible. Raises HistoryError."""
+    parts = sum(counts[name] for name in PARTS)
+    if parts != counts["recorded"]:
+        raise HistoryError(
+            f"{ledger}: the accounts do not sum: {parts} votes in accounts, {counts['recorded']} "
+            "sent; an outcome or a choice is missing or none that exists"
+        )
+    if counts["strangers"]:
+        raise HistoryError(
+            f"{ledger}: {counts['strangers']} votes were never planned; "
+            "the ledger belongs to another run than trial.json"
+        )
+
+
+def _accounts(counts: Counts, facts: TrialFacts) -> Accounts:
+    """Add what the ledger should have and has not."""
+    planned_of = facts.planned or {}
+    of_missing = sum(planned_of.get(generator, 0) for generator in facts.missing_generators)
+    silent = of_missing - counts["of_missing"]
+    sent = counts["recorded"] + counts["orphans"] + silent
+    planned = sent if facts.planned is None else sum(planned_of.values())
+    parts = {name: counts[name] for name in PARTS}
+    parts["recovered"] += counts["orphans"]
+    parts["absent"] += silent
+    return Accounts(
+        planned=planned,
+        unsent=planned - sent,
+        sent=sent,
+        acknowledged=counts["acknowledged"],
+        **parts,
+        phantom=counts["phantom"],
+        duplicated=counts["duplicated"],
+        extra_deliveries=counts["extra_deliveries"],
+        unrecorded=counts["orphans"] + silent,
+    )
+
+
+def _counts(connection: Connection, sql: str) -> Counts:
+    """The one row of a query, by column name."""
+    result = connection.execute(sql)
+    names = [column[0] for column in result.description or ()]
+    row = result.fetchone() or ()
+    return {name: int(value) for name, value in zip(names, row, strict=True)}
