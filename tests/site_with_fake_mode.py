@@ -10,7 +10,7 @@ from time import sleep, time
 from harness.history.journal import Journal
 from harness.modes.mode import Answer, Totals
 from harness.plan import Deployment, Plan, Site
-from harness.site.server import listen, serve
+from harness.site.server import free_address, serve
 from harness.vote import Poll, Vote
 
 POLL = Poll("town-hall", "Orange?", ("Yes", "No", "Only the door"))
@@ -52,6 +52,6 @@ def deployment(folder: Path, workers: int = 2, threads: int = 4) -> Deployment:
 
 
 if __name__ == "__main__":
-    listener = listen("127.0.0.1", int(sys.argv[2]) if len(sys.argv) > 2 else 0)
-    print(listener.getsockname()[1], flush=True)
-    serve(deployment(Path(sys.argv[1])), FakeMode(), listener)
+    address, port = free_address("127.0.0.1", int(sys.argv[2]) if len(sys.argv) > 2 else 0)
+    print(port, flush=True)
+    serve(deployment(Path(sys.argv[1])), FakeMode(), address, port)

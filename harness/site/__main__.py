@@ -11,7 +11,7 @@ from harness.database import schema
 from harness.errors import Exit, PlanError, PollstormError, ServiceError
 from harness.modes.mode import find_mode
 from harness.plan import Deployment
-from harness.site.server import listen, serve
+from harness.site.server import free_address, serve
 
 
 @click.command(epilog="Exit codes: 0 stopped, 1 failed, 2 usage, plan or a port in use.")
@@ -33,16 +33,15 @@ def site(
     )
     chosen = find_mode(resolved.mode)
     _make_folder(Path(resolved.folder))
-    listener = listen(resolved.host, resolved.port)
+    address, free_port = free_address(resolved.host, resolved.port)
     if create_schema:
         try:
             schema.create(resolved.database, resolved.plan.poll.poll())
         except pymysql.MySQLError as error:
             raise ServiceError(f"the database cannot hold our tables: {error}") from error
-    address, bound_port = listener.getsockname()[:2]
     shown = f"[{address}]" if ":" in address else address
-    click.echo(f"site: mode {chosen.name} on http://{shown}:{bound_port}")
-    serve(resolved, chosen, listener)
+    click.echo(f"site: mode {chosen.name} on http://{shown}:{free_port}")
+    serve(resolved, chosen, address, free_port)
 
 
 def _make_folder(folder: Path) -> None:

@@ -1,8 +1,8 @@
-"""The processes of the site: one listener, Granian's master, and workers that do not outlive it.
+"""The processes of the site: Granian's master, and workers that do not outlive it.
 
-The listener is ours and all workers accept from it. Left alone, Granian opens one listener per
-worker with SO_REUSEPORT: the kernel then deals connections to a worker that is stopped or dead,
-a second site on the same port goes unnoticed, and port 0 would be another port in each worker.
+Each worker has a listener of its own on the same port (SO_REUSEPORT), and the kernel deals
+connections to them by hash. One listener for all was measured and dropped: with connections kept
+alive, one of two workers often got every connection and the other none, at half the votes/s.
 """
 
 import logging
@@ -14,11 +14,9 @@ from time import sleep
 from typing import Any, Final
 
 import falcon
-from granian.server.mp import MPServer
-from granian._granian import SocketHolder
 from granian.constants import HTTPModes, Interfaces
-from granian.http import HTTP1Settings
 from granian.log import LogLevels
+from granian.server.mp import MPServer
 
 from harness.errors import PlanError
 from harness.modes.mode import Mode
@@ -33,35 +31,28 @@ STOP_WITHIN_S: Final = 10  # for requests under way at SIGTERM: twice the databa
 WATCH_MASTER_S: Final = 0.25  # orphaned workers end within this
 
 
-class _Server(MPServer):
-    """Granian on a listener that exists already."""
+def free_address(host: str, port: int) -> tuple[str, int]:
+    """The numeric address to serve on; port 0 becomes a free one.
 
-    def __init__(self, listener: socket.socket, **options: Any) -> None:
-        super().__init__("harness.site", **options)
-        self._listener = listener
-
-    def _init_shared_socket(self) -> None:
-        self._sso = None
-        self._shd = SocketHolder(self._listener.detach(), False, BACKLOG)
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises PlanError when the address cannot be had."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    Raises PlanError when it cannot be had. Granian itself would share a port with another site
+    of the same user, and neither would notice.
+    """
     try:
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.create_server(address[:2], family=family) as probe:
+            numeric, free_port = probe.getsockname()[:2]
+            return numeric, free_port
     except OSError as error:
         raise PlanError(
             f"cannot listen on {host}:{port}: {error.strerror}; choose another --port, or 0 for any"
         ) from error
 
 
-def serve(deployment: Deployment, mode: Mode, listener: socket.socket) -> None:
+def serve(deployment: Deployment, mode: Mode, host: str, port: int) -> None:
     """Serve until SIGTERM or SIGINT; requests under way are finished within STOP_WITHIN_S."""
     site = deployment.plan.site
-    host, port = listener.getsockname()[:2]
-    server = _Server(
-        listener,
+    server = MPServer(
+        "harness.site",
         address=host,
         port=port,
         interface=Interfaces.WSGI,
@@ -69,7 +60,6 @@ def serve(deployment: Deployment, mode: Mode, listener: socket.socket) -> None:
         blocking_threads=site.threads,
         blocking_threads_idle_timeout=THREAD_IDLE_S,
         http=HTTPModes.http1,
-        http1_settings=HTTP1Settings(),
         websockets=False,
         backlog=BACKLOG,
         backpressure=MAX_CONNECTIONS,
