@@ -1,5 +1,6 @@
 """Free ports on the loopback interface."""
 
+import os
 import socket
 from collections.abc import Callable
 from typing import Final, TypeVar
@@ -27,7 +28,7 @@ def require_free(host: str, port: int) -> None:
         socket.create_server((host, port)).close()
     except OSError as error:
         raise PlanError(
-            f"cannot listen on {host}:{port}: {error.strerror}; choose another port, "
+            f"cannot listen on {host}:{port}: {os.strerror(error.errno)}; choose another port, "
             "or 0 for any free one"
         ) from error
 

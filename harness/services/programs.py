@@ -31,6 +31,7 @@ class Program(NamedTuple):
 MEMCACHED: Final = Program("memcached", "memcached")
 MARIADBD: Final = Program("mariadbd", "mariadb-server")
 MARIADB_INSTALL_DB: Final = Program("mariadb-install-db", "mariadb-server")
+CHROMIUM: Final = Program("chromium", "chromium")
 
 SYSTEM_FOLDERS: Final = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 """Where servers lie on Debian; a plain user's PATH lacks them."""

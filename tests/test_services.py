@@ -1,0 +1,200 @@
+"""Private memcached and MariaDB, ports, cores, and whom we may load."""
+
+import os
+import socket
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pymysql
+import pytest
+from pymemcache.client.base import Client
+
+from harness.database.connections import connect
+from harness.errors import PlanError, ServiceError
+from harness.plan import DatabasePlan, MemcachedPlan
+from harness.services import ports
+from harness.services.cores import Cores, share_cores
+from harness.services.mariadb import MariadbServer, start_mariadb
+from harness.services.memcached import MemcachedServer, require_memcached, start_memcached
+from harness.services.ports import LOOPBACK, free_port, on_free_port, require_free
+from harness.services.processes import Supervisor
+from harness.services.targets import Existing, require_loopback
+
+services = pytest.mark.services
+
+
+def variable(url: str, name: str) -> str:
+    with closing(connect(url, 5.0)) as connection, connection.cursor() as cursor:
+        cursor.execute(f"SELECT @@{name}")
+        row = cursor.fetchone()
+        assert row is not None
+        return str(row[0])
+
+
+@services
+def test_two_memcacheds_are_two(
+    supervisor: Supervisor, memcached: MemcachedServer, tmp_path: Path
+) -> None:
+    other = start_memcached(supervisor, MemcachedPlan(memory_mib=8, evict=False), tmp_path / "log")
+    try:
+        with (
+            closing(Client(memcached.address, default_noreply=False)) as one,
+            closing(Client(other.address, default_noreply=False)) as two,
+        ):
+            one.set("services", b"1")
+            assert two.get("services") is None
+            settings = two.stats("settings")
+            assert settings[b"maxbytes"] == 8 * 2**20
+            assert settings[b"evictions"] == b"off"
+            assert settings[b"udpport"] == 0
+            assert settings[b"inter"] == LOOPBACK.encode()
+            two.set("services", b"2")
+            other.wipe()
+            assert two.get("services") is None
+            assert one.get("services") == b"1"
+    finally:
+        other.stop()
+    with pytest.raises(ServiceError, match="cannot be wiped"):
+        other.wipe()
+
+
+@services
+def test_two_mariadbs_are_two_and_commit_durably(
+    supervisor: Supervisor, mariadb: MariadbServer, tmp_path: Path
+) -> None:
+    plan = DatabasePlan(commit_wait_us=2000, max_connections=123)
+    other = start_mariadb(supervisor, plan, tmp_path / "log")
+    try:
+        assert variable(mariadb.url, "datadir") != variable(other.url, "datadir")
+        for url in (mariadb.url, other.url):
+            assert variable(url, "innodb_flush_log_at_trx_commit") == "1"
+            assert variable(url, "innodb_lock_wait_timeout") == "5"
+            assert variable(url, "bind_address") == LOOPBACK
+        assert variable(mariadb.url, "log_bin") == "0"
+        assert variable(other.url, "log_bin") == "1"
+        assert variable(other.url, "binlog_commit_wait_usec") == "2000"
+        assert variable(other.url, "max_connections") == "123"
+        data = Path(variable(other.url, "datadir"))
+        assert data.is_dir()
+    finally:
+        other.stop()
+    assert not data.exists()
+    with pytest.raises(pymysql.err.OperationalError):
+        connect(other.url, 1.0)
+
+
+@services
+def test_a_server_that_lost_its_port_takes_another(
+    supervisor: Supervisor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server((LOOPBACK, 0)) as somebody:
+        taken = somebody.getsockname()[1]
+        offered = iter([taken, free_port()])
+        monkeypatch.setattr(ports, "free_port", lambda: next(offered))
+        server = start_memcached(supervisor, MemcachedPlan(), tmp_path / "log")
+    assert server.address != f"{LOOPBACK}:{taken}"
+    server.stop()
+
+
+@services
+def test_somebody_elses_memcached_on_the_port_is_not_taken_for_ours(
+    supervisor: Supervisor,
+    memcached: MemcachedServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    port = int(memcached.address.rpartition(":")[2])
+    monkeypatch.setattr(ports, "free_port", lambda: port)
+    with pytest.raises(ServiceError, match="memcached ended with exit code") as caught:
+        start_memcached(supervisor, MemcachedPlan(), tmp_path / "log")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_failure_for_another_reason_is_not_tried_again() -> None:
+    tried = []
+
+    def start(port: int) -> None:
+        tried.append(port)
+        raise ServiceError("no disk")
+
+    with pytest.raises(ServiceError, match="no disk"):
+        on_free_port(start)
+    assert len(tried) == 1
+
+
+def test_ports_lost_again_and_again_are_given_up() -> None:
+    tried = []
+
+    def start(port: int) -> None:
+        tried.append(port)
+        raise ServiceError("Address already in use")
+
+    with pytest.raises(ServiceError):
+        on_free_port(start)
+    assert len(tried) == ports.ATTEMPTS
+
+
+def test_an_occupied_port_is_one_line() -> None:
+    with socket.create_server((LOOPBACK, 0)) as somebody:
+        port = somebody.getsockname()[1]
+        with pytest.raises(PlanError, match=rf"cannot listen on 127\.0\.0\.1:{port}: .* in use;"):
+            require_free(LOOPBACK, port)
+    require_free(LOOPBACK, port)
+
+
+@pytest.mark.parametrize("package", ["memcached", "mariadb-server"])
+def test_a_missing_program_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("harness.services.programs.SYSTEM_FOLDERS", ())
+    start: Callable[[Supervisor], object] = {
+        "memcached": lambda s: start_memcached(s, MemcachedPlan(), tmp_path / "log"),
+        "mariadb-server": lambda s: start_mariadb(s, DatabasePlan(), tmp_path / "log"),
+    }[package]
+    with Supervisor() as supervisor, pytest.raises(ServiceError) as caught:
+        start(supervisor)
+    assert f"is not installed; `apt-get install {package}` brings it" in str(caught.value)
+    assert "pollstorm doctor" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_memcached_that_is_down_is_one_line() -> None:
+    address = f"{LOOPBACK}:{free_port()}"
+    with pytest.raises(ServiceError, match=f"memcached at {address} does not answer: .*refused"):
+        require_memcached(address)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.9.8.7", "::1", "db.example"])
+def test_loopback_and_named_targets_may_be_loaded(host: str) -> None:
+    require_loopback(host, ("db.example",))
+
+
+@pytest.mark.parametrize("host", ["192.0.2.7", "0.0.0.0", "no-such-host.invalid", "2001:db8::1"])
+def test_other_targets_must_be_named(host: str) -> None:
+    with pytest.raises(PlanError, match=f"{host} is not on this machine.*--allow-target {host}"):
+        require_loopback(host, ("db.example",))
+
+
+def test_existing_services_are_checked_by_their_hosts() -> None:
+    here = Existing("[::1]:11211", "mysql://me:secret@127.0.0.1:3306/votes")
+    here.require_allowed(())
+    Existing(None, "mysql://me@db.example/votes?unix_socket=/run/db").require_allowed(())
+    with pytest.raises(PlanError, match=r"^192\.0\.2\.7 is not"):
+        Existing("192.0.2.7:11211").require_allowed(())
+    with pytest.raises(PlanError, match=r"^192\.0\.2\.8 is not"):
+        Existing(None, "mysql://me:secret@192.0.2.8/votes").require_allowed(())
+
+
+@pytest.mark.parametrize("address", ["", "11211", "host", ":11211", "host:", "host:x", "host:0"])
+def test_a_memcached_address_without_host_or_port_is_refused(address: str) -> None:
+    with pytest.raises(PlanError, match="write host:port"):
+        Existing(address).require_allowed(())
+
+
+def test_the_generator_has_the_last_core_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {3, 0, 5})
+    assert share_cores() == Cores(frozenset({5}), frozenset({0, 3}))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {3})
+    assert share_cores() == Cores(None, None)
