@@ -239,6 +239,28 @@ def test_a_signal_within_a_cleanup_takes_effect_after_it() -> None:
     assert steps == ["cleaned"]
 
 
+def test_a_signal_while_the_children_are_ended_does_not_save_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real_stop = Child.stop
+    children: list[Child] = []
+
+    def interrupted_stop(child: Child, grace_s: float) -> int | None:
+        signal.raise_signal(signal.SIGTERM)
+        return real_stop(child, grace_s)
+
+    def run() -> None:
+        with Supervisor() as supervisor:
+            log = tmp_path / "log"
+            children.append(supervisor.spawn("one", ["sleep", "300"], log=log))
+            children.append(supervisor.spawn("two", ["sleep", "300"], log=log))
+            monkeypatch.setattr(Child, "stop", interrupted_stop)
+
+    with interruptible(), pytest.raises(Interrupted):
+        run()
+    assert [is_running(child.pid) for child in children] == [False, False]
+
+
 def spawn_ready(supervisor: Supervisor, argv: list[str], log: Path) -> Child:
     """A child that has printed something."""
     child = supervisor.spawn("child", argv, log=log)

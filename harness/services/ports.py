@@ -28,7 +28,7 @@ def require_free(host: str, port: int) -> None:
         socket.create_server((host, port)).close()
     except OSError as error:
         raise PlanError(
-            f"cannot listen on {host}:{port}: {os.strerror(error.errno)}; choose another port, "
+            f"cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}; choose another port, "
             "or 0 for any free one"
         ) from error
 

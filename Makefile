@@ -1,0 +1,51 @@
+# pollstorm, from an empty clone: `make demo`.
+
+PYTHON ?= python3
+ONLY ?=
+BIN := .venv/bin
+STAMP := .venv/installed
+
+export LC_ALL := C.UTF-8
+unexport PYTHONPATH PYTHONHOME
+
+.PHONY: help setup services demo test lint bench clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+
+setup: services $(STAMP) ## .venv with all dependencies; memcached and MariaDB, if missing
+
+services:
+	@.ci/install-missing memcached:memcached mariadbd:mariadb-server \
+		mariadb-install-db:mariadb-server
+
+$(STAMP): pyproject.toml constraints.txt
+	@.ci/install-missing $(PYTHON):python3
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "$$($(PYTHON) --version) is too old: pollstorm needs 3.11 or later," \
+			"for example make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || .ci/install-missing ensurepip:python3-venv
+	@$(PYTHON) -m venv .venv
+	@echo "installing Python packages into .venv"
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: setup ## a controversial poll through three ways of taking votes; report in reports/latest
+	$(BIN)/pollstorm run controversial-poll --modes direct,cached,classic
+
+test: setup ## the whole test suite, real services included
+	$(BIN)/pytest
+
+lint: $(STAMP) ## style, types, and who may import whom
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup ## speed, as ratios; one figure with ONLY=name
+	$(BIN)/python -m bench $(ONLY)
+
+clean: ## remove .venv, builds and caches; reports stay
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis \
+		.import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
