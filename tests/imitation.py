@@ -107,6 +107,7 @@ class Imitation:
             Worker(4001 + n // THREADS_PER_PROCESS, n % THREADS_PER_PROCESS, Role.SITE)
             for n in range(THREADS)
         )
+        self._draining = False
         self._waiting: deque[Callable[[Worker], None]] = deque()
         self._now = start_ns
         self._pauses = [
@@ -205,7 +206,14 @@ class Imitation:
     # The flusher.
 
     def _flush(self) -> None:
-        self._start(Worker(4100, 0, Role.FLUSHER), drain(QUEUE), lambda _drained: None)
+        if self._draining:
+            return
+        self._draining = True
+
+        def finish(_drained: object) -> None:
+            self._draining = False
+
+        self._start(Worker(4100, 0, Role.FLUSHER), drain(QUEUE), finish)
 
     # Machines and their commands.
 

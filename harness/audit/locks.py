@@ -1,0 +1,211 @@
+"""The lock's story, read off the journal: who was let in, how, for how long, and who beside whom.
+
+A grant is *clean* when an `incr` of the lock gave 1, *cold* when the lock was missing, a
+*takeover* when patience ended and the operation went on to memcached as if it held the lock. If it
+went on to nothing, or straight to the database, it *gave up*. An operation is one run of one
+machine; threads of one process are as much apart as processes are.
+
+Inside is what can be proven by CAS, which numbers all mutations of one memcached life in the order
+in which they happened: a hold certainly lasts from its first to its last own mutation (a clean
+grant's `incr` and the release among them). A takeover has no mutation of its own at its grant, a
+lost reply has no number: what is certain shrinks, and overlaps are never overstated. CAS starts
+again when memcached does, not when it is wiped. Where a number goes back although its command
+began after the other's had ended, a new life began; holds of two lives are not compared.
+"""
+
+from typing import Final, TypeAlias
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from harness.analysis.latency import NS_PER_MS, Values, nearest_rank
+from harness.errors import HistoryError
+from harness.history.journal import JOURNAL_DTYPE
+from harness.history.store import connect, quoted, require_columns
+from harness.protocol.commands import COMMAND_CODES, Get, Incr, KeyKind, Patience, Set, Status
+from harness.result import Lock, WaitMs
+from harness.run_folder import TrialFolder
+
+MAX_LIVES: Final = 1000  # memcached restarts of one trial; more means the CAS numbers are nonsense
+NEVER_BEGAN: Final = -(2**62)
+NEVER_ENDED: Final = 2**62
+
+Times: TypeAlias = npt.NDArray[np.int64]
+
+_MEMCACHED: Final = ", ".join(str(COMMAND_CODES[kind]) for kind in (Get, Set, Incr))
+_IS_TRY: Final = f"command = {COMMAND_CODES[Incr]} AND key = {int(KeyKind.LOCK)}"
+_IS_LOCK_SET: Final = f"command = {COMMAND_CODES[Set]} AND key = {int(KeyKind.LOCK)}"
+_IS_POINTER_SET: Final = f"command = {COMMAND_CODES[Set]} AND key = {int(KeyKind.POINTER)}"
+_IS_OVER: Final = f"command = {COMMAND_CODES[Patience]} AND status = {int(Status.OVER)}"
+_IS_MUTATION: Final = (
+    f"command IN ({COMMAND_CODES[Set]}, {COMMAND_CODES[Incr]}) "
+    f"AND status = {int(Status.OK)} AND cas > 0 AND end_ns > 0"
+)
+
+_OPERATIONS: Final = f"""
+CREATE TEMP TABLE operations AS
+SELECT *,
+    CASE WHEN clean_ns IS NOT NULL THEN 'clean' WHEN missing_ns IS NOT NULL THEN 'cold'
+        WHEN over_ns IS NULL THEN 'none' WHEN went_on_ns > over_ns THEN 'takeover'
+        ELSE 'gave up' END AS kind,
+    CASE kind WHEN 'clean' THEN clean_end_ns WHEN 'cold' THEN reset_end_ns
+        WHEN 'takeover' THEN over_end_ns END AS granted_ns,
+    CASE kind WHEN 'clean' THEN clean_ns WHEN 'cold' THEN missing_ns
+        WHEN 'takeover' THEN over_ns END AS entered_ns
+FROM (
+    SELECT pid, thread, operation, any_value(queue) AS queue, any_value(role) AS role,
+        count_if({_IS_TRY})::UINTEGER AS tries,
+        min(begin_ns) FILTER ({_IS_TRY}) AS asked_ns,
+        min(begin_ns) FILTER ({_IS_TRY} AND status = {int(Status.OK)} AND number = 1) AS clean_ns,
+        min(end_ns) FILTER ({_IS_TRY} AND status = {int(Status.OK)} AND number = 1)
+            AS clean_end_ns,
+        min(begin_ns) FILTER ({_IS_TRY} AND status = {int(Status.MISSING)}) AS missing_ns,
+        min(end_ns) FILTER ({_IS_POINTER_SET} AND end_ns > 0) AS reset_end_ns,
+        min(begin_ns) FILTER ({_IS_OVER}) AS over_ns,
+        min(end_ns) FILTER ({_IS_OVER}) AS over_end_ns,
+        max(begin_ns) FILTER (command IN ({_MEMCACHED})) AS went_on_ns
+    FROM commands GROUP BY pid, thread, operation
+)"""
+"""Each operation, how it was let in, and when: `entered_ns` opens its first command inside."""
+
+_HOLDS: Final = f"""
+WITH inside AS (
+    SELECT commands.*, granted_ns, entered_ns
+    FROM commands JOIN operations USING (pid, thread, operation)
+    WHERE begin_ns >= entered_ns
+), certain AS (
+    SELECT pid, thread, operation, queue, life, min(cas) AS first_cas, max(cas) AS last_cas
+    FROM inside JOIN lives
+    ON begin_ns >= life_start_ns AND end_ns < life_end_ns
+    WHERE {_IS_MUTATION} GROUP BY pid, thread, operation, queue, life
+), compared AS (
+    SELECT *,
+        coalesce(first_cas < max(last_cas) OVER (
+            earlier ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), false)
+        OR coalesce(lead(first_cas) OVER earlier < last_cas, false) AS overlapped
+    FROM certain WINDOW earlier AS (PARTITION BY queue, life ORDER BY first_cas)
+), beside AS (
+    SELECT pid, thread, operation, bool_or(overlapped) AS overlapped
+    FROM compared GROUP BY pid, thread, operation
+), released AS (
+    SELECT pid, thread, operation, max(nullif(end_ns, 0)) AS end_ns
+    FROM inside WHERE {_IS_LOCK_SET} AND begin_ns >= granted_ns GROUP BY pid, thread, operation
+)
+SELECT queue, pid, thread, operation, role, kind, tries,
+    (granted_ns - asked_ns) / 1e6 AS waited_ms,
+    granted_ns AS start_ns, released.end_ns AS end_ns, coalesce(overlapped, false) AS overlapped
+FROM operations
+LEFT JOIN beside USING (pid, thread, operation)
+LEFT JOIN released USING (pid, thread, operation)
+WHERE kind IN ('clean', 'cold', 'takeover')
+ORDER BY entered_ns, pid, thread, operation"""
+
+
+def holds(trial: TrialFolder) -> pd.DataFrame:
+    """A row per grant, in the order of entry. Raises HistoryError.
+
+    Columns: queue, pid, thread, operation, role (history.journal.Role), kind (clean, cold or
+    takeover), tries (increments of the lock), waited_ms (from its first try to the grant),
+    start_ns (the grant), end_ns (the release; NaN when none was seen to succeed), overlapped.
+    """
+    frame, _ = _read(trial)
+    return frame
+
+
+def lock_figures(*trials: TrialFolder) -> Lock:
+    """The figures of the locks of one trial, or of several together; all queues together.
+
+    Percentiles are nearest ranks over all grants. Raises HistoryError.
+    """
+    parts = [_read(trial) for trial in trials]
+    frames = [frame for frame, _ in parts if len(frame)]
+    frame = pd.concat(frames) if frames else parts[0][0]
+    kinds = frame["kind"].value_counts()
+    return Lock(
+        grants=len(frame),
+        clean_grants=int(kinds.get("clean", 0)),
+        cold_grants=int(kinds.get("cold", 0)),
+        takeovers=int(kinds.get("takeover", 0)),
+        gave_up=sum(gave_up for _, gave_up in parts),
+        overlaps=int(frame["overlapped"].sum()),
+        attempts_per_grant=float(frame["tries"].mean()) if len(frame) else None,
+        wait_ms=_percentiles(frame["waited_ms"]),
+        hold_ms=_percentiles((frame["end_ns"] - frame["start_ns"]) / NS_PER_MS),
+    )
+
+
+def no_lock() -> Lock:
+    """The figures where no lock is known of."""
+    nothing = WaitMs(p50=None, p99=None, max=None)
+    return Lock(
+        grants=0,
+        clean_grants=0,
+        cold_grants=0,
+        takeovers=0,
+        gave_up=0,
+        overlaps=0,
+        attempts_per_grant=None,
+        wait_ms=nothing,
+        hold_ms=nothing,
+    )
+
+
+def _read(trial: TrialFolder) -> tuple[pd.DataFrame, int]:
+    """The trial's holds, and how many operations gave up."""
+    with connect() as connection:
+        require_columns(connection, trial.journal, set(JOURNAL_DTYPE.names or ()))
+        try:
+            connection.execute(
+                f"CREATE TEMP TABLE commands AS SELECT * FROM {quoted(trial.journal)}"
+            )
+            mutations = connection.execute(
+                f"SELECT begin_ns, end_ns, cas FROM commands WHERE {_IS_MUTATION}"
+            ).fetchnumpy()
+            lives = _lives(*(np.asarray(mutations[name]) for name in ("begin_ns", "end_ns", "cas")))
+            connection.register("lives", lives)
+            connection.execute(_OPERATIONS)
+            frame = connection.execute(_HOLDS).df()
+            (gave_up,) = connection.execute(
+                "SELECT count_if(kind = 'gave up') FROM operations"
+            ).fetchone() or (0,)
+        except duckdb.Error as error:
+            problem = str(error).splitlines()[0]
+            raise HistoryError(f"cannot read {trial.journal}: {problem}") from error
+    return frame, gave_up
+
+
+def _lives(begin_ns: Times, end_ns: Times, cas: Times) -> pd.DataFrame:
+    """When each memcached life began and ended, from all numbered mutations.
+
+    A mutation belongs to the life in which it both began and ended; one that began before a life
+    and ended in it could be of either, and is in none.
+    """
+    starts = [NEVER_BEGAN]
+    order = np.argsort(end_ns, kind="stable")
+    ends = end_ns[order]
+    while len(starts) <= MAX_LIVES:
+        of_life = np.where(begin_ns >= starts[-1], cas, 0)[order]
+        seen = np.concatenate(([0], np.maximum.accumulate(of_life)))
+        before = seen[np.searchsorted(ends, begin_ns, side="left")]
+        backwards = begin_ns[(begin_ns >= starts[-1]) & (cas < before)]
+        if not len(backwards):
+            return pd.DataFrame(
+                {
+                    "life": range(len(starts)),
+                    "life_start_ns": starts,
+                    "life_end_ns": [*starts[1:], NEVER_ENDED],
+                }
+            )
+        starts.append(int(backwards.min()))
+    raise HistoryError(f"the journal's CAS numbers go back more than {MAX_LIVES} times")
+
+
+def _percentiles(values: "pd.Series[float]") -> WaitMs:
+    ascending: Values = np.sort(values.dropna().to_numpy(dtype=np.float64))
+    return WaitMs(
+        p50=nearest_rank(ascending, 50),
+        p99=nearest_rank(ascending, 99),
+        max=nearest_rank(ascending, 100),
+    )
