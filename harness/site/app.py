@@ -11,7 +11,8 @@ from harness.site import log, problem
 from harness.site.body import Void
 from harness.site.health import Live, Ready
 from harness.site.metrics import METRICS, Exposition, Meters, Page
-from harness.site.results import Question, Results
+from harness.site.polls import Question
+from harness.site.results import Results
 from harness.site.sessions import Sessions
 from harness.site.votes import Votes
 

@@ -35,6 +35,8 @@ from prometheus_client.core import (
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
+from harness.errors import RecordingError
+
 METRICS: Final = "metrics"
 SUFFIX: Final = ".page"
 SPARE_ROWS: Final = 8  # for threads that start before the rows of ended ones are given back
@@ -90,15 +92,15 @@ class Page:
     """This process's rows. The lock on the file lasts as long as its mapping."""
 
     def __init__(self, folder: Path, threads: int) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        """Raises RecordingError when the page cannot be made."""
         rows = threads + SPARE_ROWS
-        descriptor, _name = tempfile.mkstemp(SUFFIX, "worker-", folder)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            os.posix_fallocate(descriptor, 0, rows * _ROW_BYTES)
-            fields = memoryview(mmap.mmap(descriptor, rows * _ROW_BYTES)).cast("Q")
-        finally:
-            os.close(descriptor)  # the mapping has its own, and with it the lock
+            folder.mkdir(parents=True, exist_ok=True)
+            fields = memoryview(_mapped(folder, rows * _ROW_BYTES)).cast("Q")
+        except OSError as error:
+            raise RecordingError(
+                f"cannot count in {folder}: {error.strerror}; make room and start again"
+            ) from error
         self._free = [fields[n * _FIELDS : (n + 1) * _FIELDS] for n in range(rows)]
 
     def lend(self) -> Meter:
@@ -164,6 +166,16 @@ class _Pages(Collector):
         gauge = GaugeMetricFamily("pollstorm_in_flight", "Requests in a thread of the site now.")
         gauge.add_metric([], in_flight(self._folder))
         yield gauge
+
+
+def _mapped(folder: Path, size_bytes: int) -> mmap.mmap:
+    descriptor, _name = tempfile.mkstemp(SUFFIX, "worker-", folder)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        os.posix_fallocate(descriptor, 0, size_bytes)
+        return mmap.mmap(descriptor, size_bytes)
+    finally:
+        os.close(descriptor)  # the mapping has its own, and with it the lock
 
 
 def _pages(folder: Path) -> Iterator[Path]:

@@ -1,4 +1,4 @@
-"""`GET /polls/{poll}` and `GET /polls/{poll}/results`."""
+"""`GET /polls/{poll}/results`: the page that everybody reloads."""
 
 from datetime import UTC, datetime
 from time import time
@@ -9,31 +9,13 @@ import msgspec
 from harness.modes.mode import Totals, TotalsUnavailable
 from harness.site import problem
 from harness.site.metrics import Meters, Request
+from harness.site.polls import find_poll
 from harness.site.sessions import Sessions
-from harness.site.votes import find_poll
 from harness.vote import Poll
 
 
-class Question:
-    """What is asked, and what can be answered."""
-
-    def __init__(self, sessions: Sessions) -> None:
-        self._sessions = sessions
-
-    def on_get(self, _request: falcon.Request, response: falcon.Response, poll: str) -> None:
-        found = find_poll(self._sessions, poll)
-        choices = [
-            {"choice": number, "text": text} for number, text in enumerate(found.choices, start=1)
-        ]
-        response.data = msgspec.json.encode(
-            {"poll": found.name, "question": found.question, "choices": choices}
-        )
-
-    on_head = on_get
-
-
 class Results:
-    """The results page: how many votes each choice has, and when that was counted."""
+    """How many votes each choice has, and when that was counted."""
 
     def __init__(self, sessions: Sessions, meters: Meters) -> None:
         self._sessions = sessions

@@ -8,6 +8,7 @@ alive, one of two workers often got every connection and the other none, at half
 import logging
 import os
 import socket
+import sys
 import threading
 from functools import partial
 from time import sleep
@@ -18,7 +19,7 @@ from granian.constants import HTTPModes, Interfaces
 from granian.log import LogLevels
 from granian.server.mp import MPServer
 
-from harness.errors import PlanError
+from harness.errors import PlanError, RecordingError
 from harness.modes.mode import Mode
 from harness.plan import Deployment
 from harness.site.app import create_app
@@ -76,7 +77,10 @@ def _start_worker(deployment: Deployment, mode: Mode, master: int) -> "falcon.Ap
     """Called by Granian in each worker, also in those it starts after one has died."""
     logging.basicConfig(format="site: %(message)s")
     threading.Thread(target=_end_with, args=(master,), daemon=True).start()
-    return create_app(deployment, mode)
+    try:
+        return create_app(deployment, mode)
+    except RecordingError as error:
+        sys.exit(f"site: {error}")
 
 
 def _end_with(master: int) -> None:

@@ -8,12 +8,13 @@ import msgspec
 from msgspec import Meta
 
 from harness.errors import RecordingError
-from harness.modes.mode import Answer, TotalsUnavailable
+from harness.modes.mode import Answer
 from harness.site import log, problem
 from harness.site.body import read_body
 from harness.site.metrics import Meters, Request
+from harness.site.polls import find_poll
 from harness.site.sessions import Sessions
-from harness.vote import MAX_CHOICES, POLL_NAME, VOTER_NAME, Poll, Vote, VoteId
+from harness.vote import MAX_CHOICES, VOTER_NAME, Vote, VoteId
 
 RECORDING_FAILED: Final = "recording-failed"
 """File in the deployment's folder whose existence tells the run that votes were refused."""
@@ -67,8 +68,6 @@ class Votes:
             meter.end(Request.VOTE, status)
 
     def _take_in(self, request: falcon.Request, poll_name: str) -> tuple[Answer, VoteId]:
-        if not POLL_NAME.fullmatch(poll_name):
-            raise problem.unknown_poll()  # no poll can be called so: nobody needs to be asked
         wish = self._read(request)
         poll = find_poll(self._sessions, poll_name)
         if wish.choice > len(poll.choices):
@@ -108,22 +107,6 @@ class Votes:
             self._recording_failed.write_text(f"{error}\n", encoding="utf-8")
         except OSError as full:  # an empty file says it too; none at all is left to the log
             log.unforeseen("noting that recording failed", full)
-
-
-def find_poll(sessions: Sessions, name: str) -> Poll:
-    """The poll of that name. Raises Problem when there is none, or nobody can say."""
-    if not POLL_NAME.fullmatch(name):
-        raise problem.unknown_poll()
-    try:
-        poll = sessions.current().find_poll(name)
-    except TotalsUnavailable:
-        raise problem.poll_unavailable() from None
-    except BaseException:
-        sessions.discard()
-        raise
-    if poll is None:
-        raise problem.unknown_poll()
-    return poll
 
 
 def _explain(message: str) -> str:

@@ -1,0 +1,43 @@
+"""Polls by name, and `GET /polls/{poll}`."""
+
+import falcon
+import msgspec
+
+from harness.modes.mode import TotalsUnavailable
+from harness.site import problem
+from harness.site.sessions import Sessions
+from harness.vote import POLL_NAME, Poll
+
+
+def find_poll(sessions: Sessions, name: str) -> Poll:
+    """The poll of that name. Raises Problem when there is none, or nobody can say."""
+    if not POLL_NAME.fullmatch(name):
+        raise problem.unknown_poll()  # no poll can be called so: nobody needs to be asked
+    try:
+        poll = sessions.current().find_poll(name)
+    except TotalsUnavailable:
+        raise problem.poll_unavailable() from None
+    except BaseException:
+        sessions.discard()
+        raise
+    if poll is None:
+        raise problem.unknown_poll()
+    return poll
+
+
+class Question:
+    """What is asked, and what can be answered."""
+
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
+
+    def on_get(self, _request: falcon.Request, response: falcon.Response, poll: str) -> None:
+        found = find_poll(self._sessions, poll)
+        choices = [
+            {"choice": number, "text": text} for number, text in enumerate(found.choices, start=1)
+        ]
+        response.data = msgspec.json.encode(
+            {"poll": found.name, "question": found.question, "choices": choices}
+        )
+
+    on_head = on_get
