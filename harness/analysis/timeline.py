@@ -83,7 +83,8 @@ _PROMISED: Final = f"""
         SELECT vote, min(answered_ns) AS ack_ns FROM ledger
         WHERE kind = {RequestKind.VOTE:d} AND outcome = {Outcome.ACKNOWLEDGED:d} AND answered_ns > 0
         GROUP BY vote)
-    SELECT ack_ns, greatest(commit_ns, ack_ns) AS counted_ns
+    SELECT ack_ns,
+        CASE WHEN commit_ns IS NOT NULL THEN greatest(commit_ns, ack_ns) END AS counted_ns
     FROM acknowledged LEFT JOIN carried USING (vote)
 """
 """Per acknowledged vote when it was acknowledged and when its ballot was committed, or NULL.

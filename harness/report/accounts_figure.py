@@ -15,7 +15,7 @@ from harness.result import Accounts, ModeResult
 
 BAR: Final = 0.5  # of a row's height
 INSIDE: Final = 0.16  # share of the axis that a number needs inside its bar
-ROOM: Final = 1.9  # the right axis is so much longer than its longest bar, for the labels
+ROOM: Final = 2.1  # the right axis is so much longer than its longest bar, for the labels
 
 
 class Account(NamedTuple):
@@ -47,18 +47,27 @@ WRONGS: Final = (
 
 
 def paint_accounts(figure: Figure, modes: Sequence[tuple[str, ModeResult]]) -> None:
-    """Left every vote sent, right what went wrong with some, enlarged, each with its number."""
+    """Left what went wrong, enlarged and with its numbers; right every vote sent, to scale."""
     heights = [row_in(result) for _, result in modes]
     grid = figure.subplots(
         len(modes), 2, sharex="col", squeeze=False, height_ratios=heights, width_ratios=(1.1, 1)
     )
     most_sent = max((result.accounts.sent for _, result in modes), default=0)
     worst = max((_amount(r.accounts, w) for _, r in modes for w in WRONGS), default=0)
-    for (whole, wrong), (name, result) in zip(grid, modes, strict=True):
-        _paint_whole(whole, name, result.accounts, max(most_sent, 1))
+    for (wrong, whole), (name, result) in zip(grid, modes, strict=True):
+        _paint_whole(whole, result.accounts, max(most_sent, 1))
         _paint_wrongs(wrong, result, max(worst, 1))
-    grid[0, 0].set_title("Every vote sent", pad=10)
-    grid[0, 1].set_title("What went wrong, enlarged", pad=10)
+        wrong.set_ylabel(
+            name,
+            rotation=0,
+            ha="right",
+            va="center",
+            fontsize=11,
+            fontweight="bold",
+            color=INK.light,
+        )
+    grid[0, 0].set_title("What went wrong, enlarged", pad=10)
+    grid[0, 1].set_title("Every vote sent, to scale", pad=10)
     grid[-1, 0].set_xlabel("votes")
     grid[-1, 1].set_xlabel("votes")
     present = [p for p in PARTS if any(_amount(r.accounts, p) for _, r in modes)]
@@ -68,7 +77,7 @@ def paint_accounts(figure: Figure, modes: Sequence[tuple[str, ModeResult]]) -> N
             for p in present
         ],
         loc="outside lower left",
-        ncols=4,
+        ncols=5,
     )
 
 
@@ -78,7 +87,7 @@ def row_in(result: ModeResult) -> float:
     return 0.34 + 0.24 * max(wrongs, 2)
 
 
-def _paint_whole(axes: Axes, name: str, accounts: Accounts, most: int) -> None:
+def _paint_whole(axes: Axes, accounts: Accounts, most: int) -> None:
     start = 0
     for part in PARTS:
         votes = _amount(accounts, part)
@@ -97,7 +106,7 @@ def _paint_whole(axes: Axes, name: str, accounts: Accounts, most: int) -> None:
         start += votes
     axes.set_xlim(0, most * 1.02)
     axes.set_ylim(-0.5, 0.5)
-    axes.set_yticks([0], [name], fontsize=10.5, fontweight="bold", color=INK.light)
+    axes.set_yticks([])
     _calm(axes)
 
 
@@ -107,15 +116,16 @@ def _paint_wrongs(axes: Axes, result: ModeResult, worst: int) -> None:
     wrongs = [(wrong, votes) for wrong, votes in wrongs if votes]
     for row, (wrong, votes) in enumerate(wrongs):
         axes.barh(row, votes, 0.72, color=wrong.colour.light)
-        label = f" {count(votes)} {wrong.label}"
-        axes.text(
-            votes,
-            row,
-            label,
+        of = f" ({share(votes / accounts.acknowledged)})" if accounts.acknowledged else ""
+        axes.annotate(
+            f"{count(votes)} {wrong.label}{of if wrong.field == 'lost' else ''}",
+            (votes, row),
+            xytext=(5, 0),
+            textcoords="offset points",
             va="center",
             fontweight="bold",
             color=wrong.colour.light,
-            fontsize=11 if wrong.field == "lost" else 9.5,
+            fontsize=12 if wrong.field == "lost" else 9.5,
         )
     axes.set_ylim(max(len(wrongs), 2) - 0.4, -0.6)
     if not wrongs:

@@ -15,12 +15,13 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from harness.analysis.timeline import Floats, Timeline
 from harness.report import palette
-from harness.report.notation import count, number
 from harness.report.palette import FAULT, INK, MUTED
 from harness.result import FaultRecord, ModeResult
 
 SHARES: Final = tuple(1 - 10 ** (-k / 12) for k in range(1, 61))  # 17 % … 99.999 %, evenly in nines
 COUNTED_SHARES: Final = tuple(k / 200 for k in range(1, 201))
+TICKS: Final = FuncFormatter(lambda value, _: f"{value:,.10g}")  # 0.1, 1, 1,000
+QUICKEST_S: Final = 1e-3  # quicker is drawn at the axis's left edge
 FEWEST_FOR_A_LABEL: Final = 0.1  # of the axis's length: room for "F1 pause"
 
 
@@ -44,10 +45,10 @@ def paint_rates(figure: Figure, modes: Sequence[ModeDrawn]) -> None:
         axes.plot(middle_s, line.acknowledged_per_s, color=look.colour, lw=1.6)
         axes.plot(middle_s, line.sent_per_s, color=MUTED.light, lw=0.9, ls=(0, (1, 1)))
         axes.plot(middle_s, line.offered_per_s, color=INK.light, lw=0.9, ls=(0, (4, 1.5)))
-        axes.set_ylim(bottom=0)
         axes.set_ylabel("votes/s")
         axes.yaxis.set_major_locator(MaxNLocator(4))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
+        axes.yaxis.set_major_formatter(TICKS)
+    figure.axes[0].set_ylim(bottom=0)  # last, since it ends the fitting of the shared axis
     legend(
         figure,
         Line2D([], [], color=INK.light, lw=0.9, ls=(0, (4, 1.5)), label="offered"),
@@ -69,7 +70,7 @@ def paint_latency(figure: Figure, modes: Sequence[ModeDrawn]) -> None:
         axes.plot(middle_s, line.latency_p99_ms, color=look.colour, lw=1.1, ls=(0, (4, 1.5)))
         axes.plot(middle_s, line.latency_max_ms, color=look.colour, lw=0, marker=".", ms=2.5)
         axes.set_ylabel("ms")
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+        axes.yaxis.set_major_formatter(TICKS)
         axes.yaxis.minorticks_off()
     legend(
         figure,
@@ -96,19 +97,19 @@ def paint_percentiles(figure: Figure, modes: Sequence[ModeDrawn]) -> None:
             markevery=12,
             ms=4,
             lw=1.7,
-            label=mode.name,
         )
     axes.set_yscale("log")
+    right = max(axes.get_xlim()[1], 3.05)
     axes.set_xticks(
         [-np.log10(0.5), 1, 2, 3, 4, 5], ["50 %", "90 %", "99 %", "99.9 %", "99.99 %", "99.999 %"]
     )
-    axes.set_xlim(left=0, right=max(axes.get_xlim()[1], 3.05))
+    axes.set_xlim(0, right)
     axes.grid(axis="x")
     axes.set_xlabel("share of answered votes that were at least as quick")
     axes.set_ylabel("latency from planned time, ms")
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+    axes.yaxis.set_major_formatter(TICKS)
     axes.yaxis.minorticks_off()
-    axes.legend(loc="upper left", handlelength=3.2)
+    legend(figure, *mode_keys(modes))
 
 
 def paint_counting(figure: Figure, modes: Sequence[ModeDrawn]) -> None:
@@ -118,17 +119,14 @@ def paint_counting(figure: Figure, modes: Sequence[ModeDrawn]) -> None:
         line, look = mode.timeline, mode.look
         if line is not None and line.backlog_votes is not None:
             over_time.plot(
-                line.at_s + line.width_s, line.backlog_votes, color=look.colour, ls=look.dash
+                line.at_s + line.width_s,
+                line.backlog_votes,
+                color=look.colour,
+                ls=look.dash,
+                marker=look.marker,
+                markevery=12,
+                ms=4,
             )
-        after = mode.counted_after_s
-        axes_s = np.maximum(after, 1e-3)
-        within.plot(
-            axes_s,
-            np.array(COUNTED_SHARES[: len(after)]) * 100,
-            color=look.colour,
-            ls=look.dash,
-            label=mode.name,
-        )
     end_s = over_time.get_xlim()[1]
     over_time.set_xlim(0, end_s)
     for mode in modes:
@@ -137,19 +135,9 @@ def paint_counting(figure: Figure, modes: Sequence[ModeDrawn]) -> None:
     over_time.set_xlabel("seconds after the load’s start")
     over_time.set_ylabel("votes")
     over_time.set_ylim(bottom=0)
-    over_time.yaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
-    within.set_title("Counted within", pad=14)
-    within.set_xscale("log")
-    within.set_xlim(left=1e-3)
-    within.set_ylim(0, 103)
-    within.set_xlabel("seconds after the acknowledgement (1 ms and less at the edge)")
-    within.set_ylabel("% of acknowledged votes")
-    within.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
-    within.xaxis.minorticks_off()
-    handles = [
-        Line2D([], [], color=m.look.colour, ls=m.look.dash, label=m.name, lw=1.7) for m in modes
-    ]
-    legend(figure, *handles, *fault_key(modes))
+    over_time.yaxis.set_major_formatter(TICKS)
+    _paint_counted_within(within, modes)
+    legend(figure, *mode_keys(modes), *fault_key(modes))
 
 
 def shade(
@@ -183,7 +171,9 @@ def fault_key(modes: Sequence[ModeDrawn]) -> list[Patch]:
 
 def legend(figure: Figure, *handles: Line2D | Patch) -> None:
     """One legend above all panels."""
-    figure.legend(handles=handles, loc="outside upper left", ncols=min(len(handles), 5))
+    figure.legend(
+        handles=handles, loc="outside upper left", ncols=min(len(handles), 5), handlelength=2.8
+    )
 
 
 def _panels(figure: Figure, modes: Sequence[ModeDrawn]) -> list[tuple[Axes, ModeDrawn, Timeline]]:
@@ -196,6 +186,51 @@ def _panels(figure: Figure, modes: Sequence[ModeDrawn]) -> list[tuple[Axes, Mode
         shade(axes, mode.faults, end_s=line.at_s[-1] + line.width_s)
     column[-1].set_xlabel("seconds after the load’s start")
     return [(axes, mode, line) for axes, (mode, line) in zip(column, drawn, strict=True)]
+
+
+def _paint_counted_within(axes: Axes, modes: Sequence[ModeDrawn]) -> None:
+    """The share counted within a time; each line goes on level, to the right edge."""
+    slowest_s = max(
+        (float(m.counted_after_s[np.isfinite(m.counted_after_s)].max(initial=0)) for m in modes),
+        default=0,
+    )
+    end_s = max(slowest_s * 1.6, 1.0)
+    for mode in modes:
+        counted = mode.counted_after_s[np.isfinite(mode.counted_after_s)]
+        shares = np.array(COUNTED_SHARES[: len(counted)]) * 100
+        axes.plot(
+            np.append(np.maximum(counted, QUICKEST_S), end_s),
+            np.append(shares, shares[-1:] if len(shares) else 0),
+            color=mode.look.colour,
+            ls=mode.look.dash,
+            marker=mode.look.marker,
+            markevery=40,
+            ms=4,
+        )
+    axes.set_title("Counted within", pad=14)
+    axes.set_xscale("log")
+    axes.set_xlim(QUICKEST_S, end_s)
+    axes.set_ylim(0, 104)
+    axes.set_xlabel("seconds after the acknowledgement")
+    axes.set_ylabel("% of acknowledged")
+    axes.xaxis.set_major_formatter(TICKS)
+    axes.xaxis.minorticks_off()
+
+
+def mode_keys(modes: Sequence[ModeDrawn]) -> list[Line2D]:
+    """The legend's entries for lines that stand for modes."""
+    return [
+        Line2D(
+            [],
+            [],
+            color=mode.look.colour,
+            ls=mode.look.dash,
+            marker=mode.look.marker,
+            ms=4,
+            label=mode.name,
+        )
+        for mode in modes
+    ]
 
 
 def _votes(mode: ModeDrawn) -> int:

@@ -46,6 +46,7 @@ class FigureKind(NamedTuple):
     height_in: float
     shows: Callable[[ModeDrawn], bool]
     without: str  # stands in its place when no mode can be shown
+    pooled: bool = False  # of all repetitions together, not of one
 
 
 class Shown(NamedTuple):
@@ -97,6 +98,7 @@ KINDS: Final = (
         3.6,
         lambda mode: bool(len(mode.latency_ms)),
         "No vote was answered, so there is no distribution to draw.",
+        pooled=True,
     ),
     FigureKind(
         "counting",
@@ -125,9 +127,10 @@ KINDS: Final = (
 )
 
 ACCOUNTS_CAPTION: Final = (
-    "Left, one bar per mode with every vote that was sent. Right, enlarged, the votes for which "
-    "the mode did something else than count them once, as cast. Counted twice means: delivered "
-    "to the database more often than the voter asked; a plain INSERT would have counted it so."
+    "Left, enlarged, the votes for which a mode did something else than count them once, as cast; "
+    "the percentage is of its acknowledged votes. Right, the same votes as a part of all that were "
+    "sent. Counted twice means delivered to the database more often than the voter asked; a plain "
+    "INSERT would have counted it so."
 )
 
 
@@ -153,13 +156,16 @@ def gallery(folder: RunFolder, result: RunResult) -> list[Shown]:
         modes.append(drawn)
         troubles += [trouble] if trouble else []
     shown = [hero(list(result.modes.items()))] if result.modes else []
-    return shown + [show(kind, modes, troubles) for kind in KINDS]
+    drawn_of = _repetitions_drawn(result)
+    return shown + [
+        show(kind, modes, troubles if kind.pooled else [*troubles, *drawn_of]) for kind in KINDS
+    ]
 
 
-def show(kind: FigureKind, modes: Sequence[ModeDrawn], troubles: Sequence[str]) -> Shown:
+def show(kind: FigureKind, modes: Sequence[ModeDrawn], notes: Sequence[str]) -> Shown:
     """One figure of the modes that it can show."""
     seen = [mode for mode in modes if kind.shows(mode)]
-    note = " ".join(troubles)
+    note = " ".join(notes)
     if not seen:
         return Shown(kind.name, kind.title, kind.caption, None, note or kind.without)
     height_in = kind.height_in + kind.panel_in * len(seen)
@@ -171,13 +177,11 @@ def show(kind: FigureKind, modes: Sequence[ModeDrawn], troubles: Sequence[str]) 
 def read_mode(
     folder: RunFolder, name: str, result: ModeResult, number: int
 ) -> tuple[ModeDrawn, str]:
-    """A mode's histories, and a sentence when they cannot be read or only one of many is drawn."""
+    """A mode's histories, of the repetition that lost most; a sentence when they are unreadable."""
     trials = result.trials or (result,)
-    worst = max(range(len(trials)), key=lambda index: trials[index].accounts.lost)
+    worst = _worst(trials)
     trial = folder.trial(name, worst + 1)
     note = ""
-    if len(trials) > 1:
-        note = f"{name}: repetition {worst + 1} of {len(trials)} is drawn, which lost most."
     timeline: Timeline | None = None
     latency_ms, counted_after_s = np.empty(0), np.empty(0)
     try:
@@ -196,6 +200,19 @@ def read_mode(
         counted_after_s=counted_after_s,
     )
     return drawn, note
+
+
+def _worst(trials: Sequence[ModeResult]) -> int:
+    """The place of the trial that lost most."""
+    return max(range(len(trials)), key=lambda place: trials[place].accounts.lost)
+
+
+def _repetitions_drawn(result: RunResult) -> list[str]:
+    repeated = [(name, m.trials) for name, m in result.modes.items() if len(m.trials) > 1]
+    if not repeated:
+        return []
+    told = ", ".join(f"{name} {_worst(trials) + 1}" for name, trials in repeated)
+    return [f"Of each mode’s repetitions the one that lost most is drawn: {told}."]
 
 
 def _pooled_latency_ms(folder: RunFolder, name: str, repetitions: int) -> Floats:

@@ -7,12 +7,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
 from harness.analysis.timeline import Lock, Timeline
-from harness.report.figures import ModeDrawn, fault_key, legend, shade
-from harness.report.notation import count, number
-from harness.report.palette import ALTERED, LOST, MUTED, TWICE
+from harness.report.figures import TICKS, ModeDrawn, fault_key, legend, shade
+from harness.report.notation import count
+from harness.report.palette import ALTERED, LOST, MUTED, PAPER, TWICE
 
 EVENTS: Final = (
     ("takeovers", "takeover", LOST, "X"),
@@ -66,7 +66,7 @@ def _paint_marks(axes: Axes, line: Timeline, lock: Lock) -> None:
             va="center",
             color=colour.light,
             fontweight="bold",
-            bbox={"boxstyle": "square,pad=0.15", "fc": "#fefefe", "ec": "none"},
+            bbox={"boxstyle": "square,pad=0.15", "fc": PAPER.light, "ec": "none"},
         )
     axes.set_yticks(range(len(EVENTS)), [label for _, label, _, _ in EVENTS])
     axes.set_ylim(len(EVENTS) - 0.4, -0.6)
@@ -80,7 +80,7 @@ def _paint_waits(axes: Axes, mode: ModeDrawn, line: Timeline, lock: Lock) -> Non
     axes.plot(middle_s, lock.wait_p50_ms, color=mode.look.colour, lw=1.7)
     axes.plot(middle_s, lock.wait_max_ms, color=mode.look.colour, lw=0, marker=".", ms=3.5)
     axes.set_ylabel("wait, ms")
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+    axes.yaxis.set_major_formatter(TICKS)
     axes.yaxis.minorticks_off()
 
 
@@ -96,4 +96,4 @@ def _paint_grants(axes: Axes, mode: ModeDrawn, line: Timeline, lock: Lock) -> No
     )
     axes.set_ylabel("grants/s")
     axes.yaxis.set_major_locator(MaxNLocator(3))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
+    axes.yaxis.set_major_formatter(TICKS)

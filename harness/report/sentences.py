@@ -55,7 +55,7 @@ def spread_sentence(result: ModeResult) -> str:
         return ""
     least, most = result.lost_range
     if least == most:
-        return f"Each of {len(result.trials)} repetitions lost {count(most)}."
+        return f"Each of {len(result.trials)} repetitions lost {count(most) if most else 'none'}."
     return f"{len(result.trials)} repetitions lost between {count(least)} and {count(most)} each."
 
 
@@ -80,18 +80,17 @@ def votes_headline(result: RunResult) -> str:
     if result.verdict.votes == "kept":
         return f"All {count(acknowledged)} acknowledged votes were counted as cast."
     losing = {name: m for name, m in result.modes.items() if m.verdict.votes == "lost"}
-    missing = sum(m.accounts.lost + m.accounts.altered for m in losing.values())
-    promised = [name for name, mode in losing.items() if mode.promises]
-    excuse = (
-        f"{_joined(promised)} had promised to lose nothing"
-        if promised
-        else f"{'which promises' if len(losing) == 1 else 'which promise'} nothing"
-    )
-    return (
-        f"{count(missing)} of {count(acknowledged)} acknowledged votes were lost or altered, "
-        f"{'all ' if len(result.modes) > 1 else ''}in {_joined(list(losing))}"
-        f"{'; ' if promised else ', '}{excuse}."
-    )
+    told = _joined([f"{name} {_loss(mode.accounts)}" for name, mode in losing.items()])
+    if promised := [name for name, mode in losing.items() if mode.promises]:
+        return f"{told}. {_joined(promised)} had promised to lose nothing."
+    return f"{told}. {'It promises' if len(losing) == 1 else 'They promise'} nothing."
+
+
+def _loss(accounts: Accounts) -> str:
+    """`lost 37 of 4,512 acknowledged votes`, with those altered."""
+    altered = f" and altered {count(accounts.altered)}" if accounts.altered else ""
+    acknowledged = f"of {times(accounts.acknowledged, 'acknowledged vote', 'acknowledged votes')}"
+    return f"lost {count(accounts.lost)}{altered} {acknowledged}"
 
 
 def measurement_headline(result: RunResult) -> str:

@@ -18,6 +18,8 @@ VERDICT_STYLE: Final = {
     "sound": "green",
     "invalid": "bold red",
 }
+WIDEST: Final = 100
+ROOMY: Final = 90  # columns of a terminal that has room for two blanks between figures
 COLUMNS: Final = (
     "mode",
     "votes",
@@ -28,17 +30,17 @@ COLUMNS: Final = (
     "p50\nms",
     "p99\nms",
     "max\nms",
-    "takeovers/\ncold/overlaps",
+    "takeover/\ncold/\noverlap",
     "counted\np99 s",
 )
 
 
 def print_result(result: RunResult, console: Console) -> None:
     """Print both verdicts, a row per mode and a sentence per mode; at most 100 columns wide."""
-    width = min(console.width, 100)
+    width = min(console.width, WIDEST)
     if standing := sentences.standing(result):
         console.print(Text(standing, style="bold yellow"), width=width, soft_wrap=False)
-    console.print(_modes_table(result), width=width)
+    console.print(_modes_table(result, gap=1 if width < ROOMY else 2), width=width)
     console.print()
     for name, mode in result.modes.items():
         words = [sentences.votes_sentence(name, mode), sentences.spread_sentence(mode)]
@@ -76,8 +78,10 @@ def reasons(result: RunResult) -> list[str]:
     return told
 
 
-def _modes_table(result: RunResult) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
+def _modes_table(result: RunResult, gap: int) -> Table:
+    """`gap` is the number of blanks between columns; the box itself draws one of them."""
+    padding = (0, gap - 1, 0, 0)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=padding, show_edge=False)
     for heading in COLUMNS:
         table.add_column(
             heading,
