@@ -1,0 +1,150 @@
+"""The whole stack of a mode, and `pollstorm up`, over real processes."""
+
+import http.client
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import msgspec
+import psutil
+import pytest
+
+from harness.database.connections import connect
+from harness.errors import Exit, ServiceError
+from harness.modes.mode import find_mode
+from harness.plan import Plan
+from harness.services.mariadb import MariadbServer
+from harness.services.memcached import MemcachedServer
+from harness.services.ports import LOOPBACK
+from harness.services.processes import Supervisor
+from harness.services.stack import Stack, start_stack
+from harness.services.targets import Existing
+
+pytestmark = pytest.mark.services
+
+PLAN = Plan(scenario="test")
+ENDS_WITHIN_S = 20.0
+
+
+@pytest.fixture
+def stack(supervisor: Supervisor, tmp_path: Path) -> Iterator[Stack]:
+    mode = find_mode("classic")
+    with start_stack(supervisor, PLAN, mode, tmp_path, tmp_path, Existing()) as started:
+        yield started
+
+
+def cast(stack: Stack, number: int) -> int:
+    """The status that the site answers to a vote."""
+    body = {"vote": f"{number:016x}", "choice": 1, "voter": f"voter-{number}"}
+    with closing(http.client.HTTPConnection(stack.site.host, stack.site.port)) as connection:
+        path = f"/polls/{PLAN.poll.name}/votes"
+        connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+        return connection.getresponse().status
+
+
+def ballots(database: str) -> int:
+    with closing(connect(database, 5.0)) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT COUNT(*) FROM pollstorm_ballots")
+        row = cursor.fetchone()
+        assert row is not None
+        return int(row[0])
+
+
+def test_a_drained_stack_has_counted_every_vote(stack: Stack) -> None:
+    assert [cast(stack, number) for number in range(20)] == [202] * 20
+    assert stack.drain()
+    assert ballots(stack.deployment.database) == 20
+    with pytest.raises(ServiceError, match="site ended"):
+        stack.require_alive()
+
+
+def test_a_flusher_that_was_killed_has_not_drained(stack: Stack) -> None:
+    assert stack.flusher is not None
+    stack.require_alive()
+    psutil.Process(stack.flusher.child.pid).kill()
+    stack.flusher.child.wait(ENDS_WITHIN_S)
+    with pytest.raises(ServiceError, match=r"^flusher ended by SIGKILL: "):
+        stack.require_alive()
+    assert not stack.drain()
+
+
+def test_existing_services_lose_only_what_is_ours(
+    supervisor: Supervisor, memcached: MemcachedServer, mariadb: MariadbServer, tmp_path: Path
+) -> None:
+    with closing(connect(mariadb.url, 5.0)) as connection, connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE theirs (n INT)")
+        existing = Existing(memcached.address, mariadb.url)
+        mode = find_mode("direct")
+        with start_stack(supervisor, PLAN, mode, tmp_path, tmp_path, existing) as stack:
+            assert stack.memcached is None
+            assert stack.deployment.plan.queue.prefix.startswith(PLAN.queue.prefix + "-")
+            assert cast(stack, 1) == 201
+            assert ballots(mariadb.url) == 1
+        connection.rollback()
+        cursor.execute("SHOW TABLES")
+        assert cursor.fetchall() == (("theirs",),)
+        cursor.execute("DROP TABLE theirs")
+
+
+def test_a_database_that_is_down_is_one_line(supervisor: Supervisor, tmp_path: Path) -> None:
+    with socket.socket() as silent:  # bound, so that nobody else takes the port; not listening
+        silent.bind((LOOPBACK, 0))
+        port = silent.getsockname()[1]
+        existing = Existing(database=f"mysql://me:secret@{LOOPBACK}:{port}/votes")
+        stack = start_stack(supervisor, PLAN, find_mode("direct"), tmp_path, tmp_path, existing)
+        with (
+            pytest.raises(ServiceError, match=r"cannot hold our tables: .*refused") as caught,
+            stack,
+        ):
+            pass
+    assert "\n" not in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def start_up(*flags: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-c", "from harness.cli import main; main()", "up", *flags],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_up_prints_an_address_and_ends_on_ctrl_c() -> None:
+    with start_up("--mode", "classic", "--workers", "1") as process:
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        address = re.fullmatch(r"mode classic on http://(\S+) \(Ctrl-C stops it\)\n", first)
+        assert address, process.communicate()
+        family = psutil.Process(process.pid).children(recursive=True)
+        with closing(http.client.HTTPConnection(address[1])) as connection:
+            connection.request("GET", f"/polls/{PLAN.poll.name}/results")
+            assert connection.getresponse().status == 200
+        process.send_signal(signal.SIGINT)
+        rest, complaint = process.communicate(timeout=ENDS_WITHIN_S)
+    assert (process.returncode, complaint) == (Exit.OK, "")
+    assert rest.endswith("stopped\n")
+    assert len(family) >= 6  # reaper, memcached, MariaDB, site with a worker, flusher
+    assert [one for one in family if one.is_running()] == []
+
+
+def test_up_on_an_occupied_port_is_one_line() -> None:
+    with socket.create_server((LOOPBACK, 0)) as somebody:
+        port = somebody.getsockname()[1]
+        with start_up("--mode", "direct", "--port", str(port)) as process:
+            out, complaint = process.communicate(timeout=ENDS_WITHIN_S)
+    assert process.returncode == Exit.USAGE
+    assert out == ""
+    assert re.fullmatch(rf"pollstorm: cannot listen on \S+:{port}: .*\n", complaint)
+
+
+def test_a_deployment_with_a_password_is_not_for_everybody(stack: Stack) -> None:
+    file = Path(stack.deployment.folder) / "site.json"
+    assert file.stat().st_mode & 0o077 == 0
+    assert msgspec.json.decode(file.read_bytes())["port"] == stack.site.port
