@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.history.ledger import RequestKind
-from harness.history.store import connect, quoted, require_columns
+from harness.history.store import quoted, reading, require_columns
 from harness.protocol.commands import COMMAND_CODES, Get, InsertBallots, KeyKind, Status
 from harness.result import CountedAfter, Lag, Latency
 from harness.run_folder import TrialFolder
@@ -101,8 +101,8 @@ def _from_ledgers(
 ) -> Values:
     """The value of each row that meets the condition, ascending, over all trials' ledgers."""
     parts: list[Values] = []
-    with connect() as connection:
-        for trial in trials:
+    for trial in trials:
+        with reading(trial.ledger) as connection:
             require_columns(connection, trial.ledger, needed)
             sql = f"SELECT {value} FROM {quoted(trial.ledger)} WHERE {condition}"
             parts.append(_column(connection, sql))
@@ -110,7 +110,7 @@ def _from_ledgers(
 
 
 def _counted_after_s(trial: TrialFolder) -> Values:
-    with connect() as connection:
+    with reading(trial.ledger, trial.journal) as connection:
         ledger_needs = {"vote", "kind", "outcome", "answered_ns"}
         journal_needs = {"vote", "begin_ns", "end_ns", "pid", "thread", "operation", "command"}
         require_columns(connection, trial.ledger, ledger_needs)

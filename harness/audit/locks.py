@@ -15,7 +15,6 @@ began after the other's had ended, a new life began; holds of two lives are not 
 
 from typing import Final, TypeAlias
 
-import duckdb
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -23,7 +22,7 @@ import pandas as pd
 from harness.analysis.latency import NS_PER_MS, Values, nearest_rank
 from harness.errors import HistoryError
 from harness.history.journal import JOURNAL_DTYPE
-from harness.history.store import connect, quoted, require_columns
+from harness.history.store import quoted, reading, require_columns
 from harness.protocol.commands import COMMAND_CODES, Get, Incr, KeyKind, Patience, Set, Status
 from harness.result import Lock, WaitMs
 from harness.run_folder import TrialFolder
@@ -154,25 +153,19 @@ def no_lock() -> Lock:
 
 def _read(trial: TrialFolder) -> tuple[pd.DataFrame, int]:
     """The trial's holds, and how many operations gave up."""
-    with connect() as connection:
+    with reading(trial.journal) as connection:
         require_columns(connection, trial.journal, set(JOURNAL_DTYPE.names or ()))
-        try:
-            connection.execute(
-                f"CREATE TEMP TABLE commands AS SELECT * FROM {quoted(trial.journal)}"
-            )
-            mutations = connection.execute(
-                f"SELECT begin_ns, end_ns, cas FROM commands WHERE {_IS_MUTATION}"
-            ).fetchnumpy()
-            lives = _lives(*(np.asarray(mutations[name]) for name in ("begin_ns", "end_ns", "cas")))
-            connection.register("lives", lives)
-            connection.execute(_OPERATIONS)
-            frame = connection.execute(_HOLDS).df()
-            (gave_up,) = connection.execute(
-                "SELECT count_if(kind = 'gave up') FROM operations"
-            ).fetchone() or (0,)
-        except duckdb.Error as error:
-            problem = str(error).splitlines()[0]
-            raise HistoryError(f"cannot read {trial.journal}: {problem}") from error
+        connection.execute(f"CREATE TEMP TABLE commands AS SELECT * FROM {quoted(trial.journal)}")
+        mutations = connection.execute(
+            f"SELECT begin_ns, end_ns, cas FROM commands WHERE {_IS_MUTATION}"
+        ).fetchnumpy()
+        lives = _lives(*(np.asarray(mutations[name]) for name in ("begin_ns", "end_ns", "cas")))
+        connection.register("lives", lives)
+        connection.execute(_OPERATIONS)
+        frame = connection.execute(_HOLDS).df()
+        (gave_up,) = connection.execute(
+            "SELECT count_if(kind = 'gave up') FROM operations"
+        ).fetchone() or (0,)
     return frame, gave_up
 
 

@@ -3,6 +3,8 @@
 DuckDB reads and writes the files; whoever wants a figure from them asks it in SQL.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -33,6 +35,17 @@ def connect() -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect()
     connection.execute(f"SET memory_limit='{MEMORY_LIMIT}'; SET threads={THREADS}")
     return connection
+
+
+@contextmanager
+def reading(*parquets: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection to ask these files something. Raises HistoryError when DuckDB cannot."""
+    try:
+        with connect() as connection:
+            yield connection
+    except duckdb.Error as error:
+        names = ", ".join(map(str, parquets))
+        raise HistoryError(f"{names} cannot be read: {str(error).splitlines()[0]}") from error
 
 
 def collect_ledger(raw: Path, parquet: Path) -> int:

@@ -1,0 +1,134 @@
+"""Is the measurement sound? Only the harness can make it invalid: a slow target cannot.
+
+A user who sits in a slow answer is late through the target (`no_free_user`); that is reported
+and invalidates nothing. A free user who wakes late, an arrival that was never sent although users
+were free, a ledger that is missing, or gauges that contradict the ledger do.
+"""
+
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+from harness.analysis.rates import busiest_second
+from harness.history.store import quoted, reading, require_columns
+from harness.result import Accounts, Generator, Lag
+from harness.run_folder import TrialFacts, TrialFolder
+
+WAKE_LAG_P99_MS: Final = 50.0
+"""gevent wakes within 1 ms when idle; at full speed p99 was measured at 10 ms. Five times that is
+a machine too busy to keep time, and as long as a slow answer."""
+
+UNSENT_SHARE: Final = 0.01
+"""Of the planned votes. The planned curve is then missing by less than its own Poisson noise in
+any second of up to 10,000 votes."""
+
+IN_FLIGHT_TOLERANCE: Final = 0.25
+IN_FLIGHT_SLACK: Final = 1.0
+"""Little's law holds exactly for the whole window, but L is a mean of samples. 200 samples of a
+Poisson number have a standard error of 7 % at L = 1 and less above; in a spike neighbouring samples
+are alike, so that they count for a quarter as many: 14 %. Two of these, and one request that a
+sample may see between the ledger's two clock readings."""
+
+NS_PER_S: Final = 1e9
+
+
+class Judgement(NamedTuple):
+    """Whether the measurement is sound, as the reasons why not: whole sentences."""
+
+    reasons: tuple[str, ...]
+    generator: Generator
+
+
+def judge_measurement(
+    trial: TrialFolder, facts: TrialFacts, accounts: Accounts, lag: Lag
+) -> Judgement:
+    """Look for all that makes figures of this trial worthless. Raises HistoryError."""
+    expected = in_flight(trial, facts)
+    generator = Generator(
+        ceiling_per_s=facts.ceiling_per_s,
+        in_flight_sampled=facts.in_flight_sampled,
+        in_flight_expected=expected,
+        site_in_flight=facts.site_in_flight,
+    )
+    reasons = [
+        *_incomplete(facts),
+        *_late(lag),
+        *_unsent(accounts, lag),
+        *_contradicted(generator, expected),
+        *_overtaxed(trial, facts),
+    ]
+    return Judgement(tuple(reasons), generator)
+
+
+def in_flight(trial: TrialFolder, facts: TrialFacts) -> float:
+    """λW: the mean number of requests under way during the load's planned duration.
+
+    Each attempt, vote or results page, counts for its time between sent and answered that lies
+    in the window; one without an end counts to the window's end. Raises HistoryError.
+    """
+    start_ns = facts.load_start_ns
+    end_ns = start_ns + round(facts.duration_s * NS_PER_S)
+    with reading(trial.ledger) as connection:
+        require_columns(connection, trial.ledger, {"sent_ns", "answered_ns"})
+        row = connection.execute(
+            f"""SELECT coalesce(sum(greatest(0,
+                    least({end_ns}, CASE WHEN answered_ns > 0 THEN answered_ns ELSE {end_ns} END)
+                    - greatest({start_ns}, sent_ns))), 0)
+                FROM {quoted(trial.ledger)}"""
+        ).fetchone()
+    return float(row[0]) / (end_ns - start_ns) if row else 0.0
+
+
+def _incomplete(facts: TrialFacts) -> Iterable[str]:
+    if facts.missing_generators:
+        names = ", ".join(str(number) for number in facts.missing_generators)
+        yield f"The ledger of generator {names} is missing or not whole."
+    if facts.partial:
+        why = "; ".join(facts.notes) or "it was interrupted"
+        yield f"The trial did not run to its end: {why}."
+
+
+def _late(lag: Lag) -> Iterable[str]:
+    _, p99_ms, _ = lag.wake_lag_ms
+    if p99_ms > WAKE_LAG_P99_MS:
+        yield (
+            f"The load generator was starved: free users woke {p99_ms:.0f} ms late (p99), "
+            f"{WAKE_LAG_P99_MS:.0f} ms are allowed."
+        )
+
+
+def _unsent(accounts: Accounts, lag: Lag) -> Iterable[str]:
+    """Unsent arrivals are the target's doing if users were awaited longer than they overslept."""
+    if accounts.unsent <= UNSENT_SHARE * accounts.planned:
+        return
+    if lag.no_free_user_ms[-1] > lag.wake_lag_ms[-1]:
+        return
+    yield (
+        f"The load generator never sent {accounts.unsent} of {accounts.planned} planned votes, "
+        "although users were free."
+    )
+
+
+def _contradicted(generator: Generator, expected: float) -> Iterable[str]:
+    slack = IN_FLIGHT_TOLERANCE * expected + IN_FLIGHT_SLACK
+    sampled, inside = generator.in_flight_sampled, generator.site_in_flight
+    if sampled is not None and abs(sampled - expected) > slack:
+        yield (
+            f"Little's law is off: {sampled:.1f} requests were under way by the generator's gauge, "
+            f"{expected:.1f} by its ledger."
+        )
+    if inside is not None and inside > expected + slack:
+        yield (
+            f"The site had {inside:.1f} requests inside, more than the {expected:.1f} that the "
+            "ledger knows of; somebody else uses it."
+        )
+
+
+def _overtaxed(trial: TrialFolder, facts: TrialFacts) -> Iterable[str]:
+    if facts.ceiling_per_s is None:
+        return
+    peak = busiest_second(trial, facts.load_start_ns, "planned_ns", "true")
+    if peak > facts.ceiling_per_s:
+        yield (
+            f"The plan offered {peak} requests in one second, more than the generator's own "
+            f"ceiling of {facts.ceiling_per_s:.0f}; give it more processes."
+        )

@@ -1,0 +1,255 @@
+"""Examine trials, modes and whole runs: the audit's parts put together into a result.
+
+One trial that cannot be read makes its own mode unknown and leaves the others alone.
+"""
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import msgspec
+
+from harness.analysis.latency import counted_after, lag, latency
+from harness.analysis.rates import rates
+from harness.analysis.validity import judge_measurement
+from harness.audit.accounts import nothing_known, settle
+from harness.audit.locks import lock_figures, no_lock
+from harness.audit.verdict import RULE_OF_THREE, judge_votes, promise_kept, worst
+from harness.errors import Exit, HistoryError, PlanError
+from harness.history.ledger import RequestKind
+from harness.plan import Plan
+from harness.result import (
+    SCHEMA_VERSION,
+    Accounts,
+    CountedAfter,
+    Generator,
+    Lag,
+    Latency,
+    Lock,
+    ModeResult,
+    Rates,
+    RunResult,
+    SloResult,
+    Verdict,
+)
+from harness.run_folder import RunFolder, TrialFacts, TrialFolder, write_atomically
+from harness.slo import SLO_FIGURES
+
+NO_LATENCY: Final = Latency(p50=None, p90=None, p99=None, p99_9=None, max=None)
+NO_LAG: Final = Lag(no_free_user_ms=(0.0, 0.0, 0.0), wake_lag_ms=(0.0, 0.0, 0.0))
+
+
+class Figures(NamedTuple):
+    """What is read off ledgers and journals, of one trial or of several together."""
+
+    rates_per_s: Rates
+    latency_ms: Latency
+    latency_from_sent_ms: Latency
+    results_latency_ms: Latency
+    lag: Lag
+
+
+class JournalFigures(NamedTuple):
+    """`reasons`: why they are missing, if they are."""
+
+    lock: Lock
+    counted_after_s: CountedAfter
+    reasons: tuple[str, ...]
+
+
+def examine(trial: TrialFolder, plan: Plan) -> ModeResult:
+    """One trial. A history that cannot be read gives verdict unknown, and the reason.
+
+    Raises PlanError when there is no trial.json.
+    """
+    facts = trial.read_facts()
+    try:
+        accounts = settle(trial, facts)
+        figures = _figures([trial], accounts)
+        measurement = judge_measurement(trial, facts, accounts, figures.lag)
+    except HistoryError as error:
+        return _unreadable(facts, str(error))
+    journal = _journal_figures([trial], plan)
+    votes = judge_votes(accounts, facts)
+    doubts = (*measurement.reasons, *journal.reasons)
+    result = ModeResult(
+        verdict=Verdict(
+            votes=votes.votes,
+            measurement="invalid" if doubts else "sound",
+            reasons=(*votes.reasons, *doubts),
+            lost_at_most_per_vote=votes.lost_at_most_per_vote,
+        ),
+        promises=facts.promises,
+        promise_kept=promise_kept(facts.promises, accounts, votes.votes),
+        accounts=accounts,
+        **figures._asdict(),
+        counted_after_s=journal.counted_after_s,
+        lock=journal.lock,
+        generator=measurement.generator,
+        faults=facts.faults,
+    )
+    return msgspec.structs.replace(result, slo=_slo_results(plan, result))
+
+
+def combine(results: Sequence[ModeResult], trials: Sequence[TrialFolder], plan: Plan) -> ModeResult:
+    """All repetitions of a mode together: accounts summed, percentiles over all votes pooled.
+
+    A trial that could not be read adds nothing to the pool and makes the whole unknown. Verdicts
+    are the worst. With one trial the result is that trial's.
+    """
+    if len(results) == 1:
+        return results[0]
+    pairs = list(zip(trials, results, strict=True))
+    readable = [(trial, result) for trial, result in pairs if result.accounts.sent]
+    if not readable:
+        return msgspec.structs.replace(results[0], trials=tuple(results))
+    verdict = worst({trial.name: result.verdict for trial, result in pairs})
+    accounts = _sum([result.accounts for result in results])
+    pool = [trial for trial, _ in readable]
+    journal = _journal_figures(pool, plan)
+    figures = _figures(pool, _sum([result.accounts for _, result in readable]))
+    lost = [result.accounts.lost for _, result in readable]
+    if verdict.votes == "kept":
+        bound = RULE_OF_THREE / accounts.acknowledged
+        verdict = msgspec.structs.replace(verdict, lost_at_most_per_vote=bound)
+    pooled = ModeResult(
+        verdict=verdict,
+        promises=results[0].promises,
+        promise_kept=promise_kept(results[0].promises, accounts, verdict.votes),
+        accounts=accounts,
+        **figures._asdict(),
+        counted_after_s=journal.counted_after_s,
+        lock=journal.lock,
+        generator=_mean([result.generator for _, result in readable]),
+        faults=results[0].faults,
+        lost_range=(min(lost), max(lost)),
+        trials=tuple(results),
+    )
+    return msgspec.structs.replace(pooled, slo=_slo_results(plan, pooled))
+
+
+def audit_run(
+    folder: RunFolder, *, command: str, started_utc: str | None, partial: bool
+) -> RunResult:
+    """Audit all trials of a run and write `result.json`; `started_utc` None keeps what it says.
+
+    `command` repeats the run. Raises PlanError when the folder's plan cannot be read.
+    """
+    plan = folder.plan()
+    modes = {
+        mode: combine([examine(trial, plan) for trial in trials], trials, plan)
+        for mode, trials in folder.trials().items()
+    }
+    not_driven = Verdict(
+        votes="unknown", measurement="invalid", reasons=("It was planned and not driven.",)
+    )
+    verdict = worst({m: modes[m].verdict if m in modes else not_driven for m in plan.modes})
+    result = RunResult(
+        schema_version=SCHEMA_VERSION,
+        scenario=plan.scenario,
+        command=command,
+        started_utc=_started_before(folder) if started_utc is None else started_utc,
+        seed=plan.seed,
+        partial=partial,
+        simulated=False,
+        verdict=verdict,
+        exit_code=exit_code(verdict, modes),
+        modes=modes,
+    )
+    write_atomically(folder.result_file, msgspec.json.format(msgspec.json.encode(result)))
+    return result
+
+
+def exit_code(verdict: Verdict, modes: dict[str, ModeResult]) -> Exit:
+    """What a verb that ends with this verdict says to the shell.
+
+    Lost votes of a mode that promises nothing are a finding, not a failure.
+    """
+    if any(mode.promise_kept is False for mode in modes.values()):
+        return Exit.BROKEN_PROMISE
+    if any(not slo.held for mode in modes.values() for slo in mode.slo):
+        return Exit.BROKEN_PROMISE
+    if verdict.votes == "unknown" or verdict.measurement == "invalid":
+        return Exit.INCONCLUSIVE
+    if any(mode.verdict.votes == "unknown" for mode in modes.values()):
+        return Exit.INCONCLUSIVE
+    return Exit.OK
+
+
+def _figures(trials: Sequence[TrialFolder], accounts: Accounts) -> Figures:
+    return Figures(
+        rates_per_s=rates(trials, accounts),
+        latency_ms=latency(trials, RequestKind.VOTE, "planned_ns"),
+        latency_from_sent_ms=latency(trials, RequestKind.VOTE, "sent_ns"),
+        results_latency_ms=latency(trials, RequestKind.RESULTS, "planned_ns"),
+        lag=lag(trials),
+    )
+
+
+def _journal_figures(trials: Sequence[TrialFolder], plan: Plan) -> JournalFigures:
+    """The plan may have switched the journal off; then its figures are empty and nobody's fault."""
+    try:
+        return JournalFigures(lock_figures(*trials), counted_after(trials), ())
+    except HistoryError as error:
+        reasons = (f"Nothing is known of the lock: {error}.",) if plan.site.journal else ()
+        return JournalFigures(no_lock(), CountedAfter(p50=None, p99=None), reasons)
+
+
+def _unreadable(facts: TrialFacts, reason: str) -> ModeResult:
+    return ModeResult(
+        verdict=Verdict(
+            votes="unknown", measurement="invalid", reasons=(f"Nothing is proven: {reason}.",)
+        ),
+        promises=facts.promises,
+        promise_kept=None,
+        accounts=nothing_known(facts),
+        rates_per_s=Rates(offered=0.0, sent=0.0, acknowledged=0.0, acknowledged_peak=0.0),
+        latency_ms=NO_LATENCY,
+        latency_from_sent_ms=NO_LATENCY,
+        results_latency_ms=NO_LATENCY,
+        lag=NO_LAG,
+        counted_after_s=CountedAfter(p50=None, p99=None),
+        lock=no_lock(),
+        generator=Generator(
+            ceiling_per_s=facts.ceiling_per_s,
+            in_flight_sampled=facts.in_flight_sampled,
+            in_flight_expected=None,
+            site_in_flight=facts.site_in_flight,
+        ),
+        faults=facts.faults,
+    )
+
+
+def _slo_results(plan: Plan, result: ModeResult) -> tuple[SloResult, ...]:
+    return tuple(
+        SloResult(text=slo.text, value=value, held=slo.holds(value))
+        for slo in plan.slos()
+        for value in (_slo_value(slo.figure, result),)
+    )
+
+
+def _slo_value(figure: str, result: ModeResult) -> float | None:
+    section = getattr(result, SLO_FIGURES[figure])
+    name = figure.removeprefix("counted_").removesuffix("_per_s")
+    value: float | None = getattr(section, name)
+    return value
+
+
+def _sum(parts: Sequence[Accounts]) -> Accounts:
+    names = Accounts.__struct_fields__
+    return Accounts(**{name: sum(getattr(part, name) for part in parts) for name in names})
+
+
+def _mean(parts: Sequence[Generator]) -> Generator:
+    """Each gauge's mean over the trials that have it."""
+    means: dict[str, float | None] = {}
+    for name in Generator.__struct_fields__:
+        known = [value for part in parts if (value := getattr(part, name)) is not None]
+        means[name] = sum(known) / len(known) if known else None
+    return Generator(**means)
+
+
+def _started_before(folder: RunFolder) -> str:
+    try:
+        return folder.result().started_utc
+    except PlanError:
+        return ""

@@ -1,0 +1,82 @@
+"""What the accounts prove about the votes, and whether a mode kept its promise.
+
+A loss that is proven is said, even when the rest is unknown; `kept` is said only when everything
+is known: the queue was drained, the ledger is whole, and there was something to keep.
+"""
+
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+from harness.result import Accounts, MeasurementVerdict, Verdict, VotesVerdict
+from harness.run_folder import TrialFacts
+
+RULE_OF_THREE: Final = 3.0
+"""Zero events in n trials: with 95 % confidence at most 3/n each (Hanley and Lippman-Hand, If
+nothing goes wrong, is everything all right?, JAMA 249, 1983)."""
+
+
+class VotesJudgement(NamedTuple):
+    """`reasons` are whole sentences that say why nothing, or not all, is known."""
+
+    votes: VotesVerdict
+    reasons: tuple[str, ...]
+    lost_at_most_per_vote: float | None
+
+
+def judge_votes(accounts: Accounts, facts: TrialFacts) -> VotesJudgement:
+    """Kept, lost or unknown."""
+    reasons = tuple(_gaps(accounts, facts))
+    if accounts.lost or accounts.altered:
+        return VotesJudgement("lost", reasons, None)
+    if reasons:
+        return VotesJudgement("unknown", reasons, None)
+    return VotesJudgement("kept", (), RULE_OF_THREE / accounts.acknowledged)
+
+
+def promise_kept(promises: bool, accounts: Accounts, votes: VotesVerdict) -> bool | None:
+    """Whether a mode that promises to lose and double nothing did; None: no promise, or unknown.
+
+    A refused vote that is counted breaks the promise as well: its voter will vote again.
+    """
+    if not promises:
+        return None
+    if accounts.lost or accounts.altered or accounts.resurrected or accounts.duplicated:
+        return False
+    return None if votes == "unknown" else True
+
+
+def worst_votes(verdicts: Iterable[VotesVerdict]) -> VotesVerdict:
+    """Lost, else unknown, else kept; unknown without any."""
+    found = set(verdicts)
+    if "lost" in found:
+        return "lost"
+    return "kept" if found == {"kept"} else "unknown"
+
+
+def worst_measurement(verdicts: Iterable[MeasurementVerdict]) -> MeasurementVerdict:
+    """Sound only if all are, and there is one."""
+    return "sound" if set(verdicts) == {"sound"} else "invalid"
+
+
+def worst(verdicts: dict[str, Verdict]) -> Verdict:
+    """The worst of both kinds; each reason is prefixed with whom it is about."""
+    return Verdict(
+        votes=worst_votes(v.votes for v in verdicts.values()),
+        measurement=worst_measurement(v.measurement for v in verdicts.values()),
+        reasons=tuple(f"{name}: {reason}" for name, v in verdicts.items() for reason in v.reasons),
+    )
+
+
+def _gaps(accounts: Accounts, facts: TrialFacts) -> Iterable[str]:
+    if not facts.drained:
+        yield (
+            f"The queue was not seen empty after the load; {accounts.pending} acknowledged votes "
+            "have no ballot and may still be in it."
+        )
+    if accounts.unrecorded or facts.missing_generators:
+        yield (
+            f"The ledger is not whole: what {accounts.unrecorded} votes were told is unknown, "
+            "so some of them may be lost."
+        )
+    if not accounts.acknowledged:
+        yield "No vote was acknowledged, so there was nothing to keep."

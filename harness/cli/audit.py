@@ -1,0 +1,99 @@
+"""`pollstorm audit`: read the histories again and say what they prove."""
+
+from pathlib import Path
+
+import click
+import msgspec
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from harness.audit.accounts import settle_files
+from harness.audit.examination import audit_run
+from harness.audit.verdict import judge_votes
+from harness.errors import Exit, PlanError
+from harness.report.table import print_result
+from harness.result import Accounts
+from harness.run_folder import RunFolder, TrialFacts
+
+EXAMPLES = """\b
+Examples:
+  pollstorm audit reports/latest
+  pollstorm audit reports/latest --json | jq .modes.classic.accounts
+  pollstorm audit --ledger ledger.parquet --ballots ballots.parquet
+
+Exit codes: 0 nothing promised is broken, 3 nothing proven or measurement invalid, 99 a promise
+or threshold broken."""
+
+
+@click.command(epilog=EXAMPLES)
+@click.argument("run", required=False, type=click.Path(path_type=Path))
+@click.option("--ledger", type=click.Path(path_type=Path), help="A ledger from elsewhere.")
+@click.option("--ballots", type=click.Path(path_type=Path), help="The ballots that belong to it.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def audit(run: Path | None, ledger: Path | None, ballots: Path | None, as_json: bool) -> int:
+    """Audit a run folder again and rewrite its result.json; or audit two files from elsewhere.
+
+    RUN is a folder such as reports/latest. From elsewhere are Parquet files: a ledger with the
+    columns vote, outcome (0 unknown, 1 acknowledged, 2 refused) and choice, one row per attempt;
+    ballots with vote, choice and, if known, deliveries. All ballots are taken to be drained.
+    """
+    if run is not None and ledger is None and ballots is None:
+        return _audit_folder(RunFolder.open(run), as_json)
+    if run is None and ledger is not None and ballots is not None:
+        return _audit_files(ledger, ballots, as_json)
+    raise PlanError("give a run folder, or both --ledger and --ballots")
+
+
+def _audit_folder(folder: RunFolder, as_json: bool) -> int:
+    """Audit it as the run did, with the command and the time that the run was started with."""
+    if folder.result_file.exists():
+        before = folder.result()
+        command, partial = before.command, before.partial
+    else:
+        trials = [trial for found in folder.trials().values() for trial in found]
+        command = f"pollstorm run {folder.plan_file}"
+        partial = any(trial.read_facts().partial for trial in trials)
+    result = audit_run(folder, command=command, started_utc=None, partial=partial)
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(result)))
+        return result.exit_code
+    console = Console()
+    print_result(result, console)
+    console.print()
+    console.print(accounts_table({name: mode.accounts for name, mode in result.modes.items()}))
+    return result.exit_code
+
+
+def _audit_files(ledger: Path, ballots: Path, as_json: bool) -> int:
+    facts = TrialFacts(
+        mode="elsewhere",
+        promises=False,
+        planned=None,
+        load_start_ns=0,
+        duration_s=0.0,
+        drained=True,
+        partial=False,
+    )
+    accounts = settle_files(ledger, ballots, facts)
+    judgement = judge_votes(accounts, facts)
+    if as_json:
+        found = {"verdict": judgement._asdict(), "accounts": accounts}
+        click.echo(msgspec.json.format(msgspec.json.encode(found)))
+    else:
+        console = Console()
+        console.print(accounts_table({"votes": accounts}))
+        console.print(" ".join((f"Votes: {judgement.votes}.", *judgement.reasons)))
+    codes = {"kept": Exit.OK, "lost": Exit.BROKEN_PROMISE, "unknown": Exit.INCONCLUSIVE}
+    return codes[judgement.votes]
+
+
+def accounts_table(accounts: dict[str, Accounts]) -> Table:
+    """A row per account, a column per mode; plain when the output is no terminal."""
+    table = Table(title="accounts (votes)", title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("")
+    for name in accounts:
+        table.add_column(name, justify="right")
+    for field in Accounts.__struct_fields__:
+        table.add_row(field, *(f"{getattr(a, field):,}" for a in accounts.values()))
+    return table
