@@ -53,7 +53,10 @@ def start_mariadb(
 
     def start(port: int) -> MariadbServer:
         data = supervisor.temporary_directory()
-        shutil.copytree(template, data, dirs_exist_ok=True)
+        try:
+            shutil.copytree(template, data, dirs_exist_ok=True)
+        except OSError as error:
+            raise ServiceError(f"no room for MariaDB's data in {data.parent}: {error}") from error
         child = supervisor.spawn(
             "mariadbd", [program, *_options(plan, port, data)], log=log, cpus=cpus
         )
