@@ -27,9 +27,9 @@ def require_free(host: str, port: int) -> None:
     try:
         socket.create_server((host, port)).close()
     except OSError as error:
+        cause = os.strerror(error.errno or 0)  # create_server's own text repeats the address
         raise PlanError(
-            f"cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}; choose another port, "
-            "or 0 for any free one"
+            f"cannot listen on {host}:{port}: {cause}; choose another port, or 0 for any free one"
         ) from error
 
 
