@@ -117,13 +117,13 @@ def _votes(connection: Connection, ledger: Path, ballots: Path) -> str:
         WITH attempted AS (
             SELECT vote,
                 bit_or(1::UTINYINT << outcome::UTINYINT) AS told,
-                sum((outcome <> {REFUSED})::UTINYINT) AS may_have_arrived,
+                count(nullif(outcome, {REFUSED})) AS may_have_arrived,
                 bit_or(CASE WHEN outcome = {ACKNOWLEDGED} THEN 1::{mask} << choice::{mask} END)
                     AS cast_choices
             FROM {quoted(ledger)} {only_votes} GROUP BY vote
         ), held AS (
             SELECT vote,
-                sum({deliveries}) AS deliveries,
+                sum({deliveries})::BIGINT AS deliveries,
                 bit_or(1::{mask} << choice::{mask}) AS held_choices
             FROM {quoted(ballots)} GROUP BY vote
         )
@@ -134,7 +134,7 @@ def _votes(connection: Connection, ledger: Path, ballots: Path) -> str:
             told & (1 << {ACKNOWLEDGED}) = 0 AND told & (1 << {UNKNOWN}) > 0 AS unknown,
             told = 1 << {REFUSED} AS refused,
             held_choices & ~cast_choices = 0 AS as_cast,
-            greatest(0, deliveries::BIGINT - greatest(1, may_have_arrived)::BIGINT) AS extra
+            greatest(0, deliveries - greatest(1, may_have_arrived)) AS extra
         FROM attempted FULL JOIN held USING (vote)"""
 
 
