@@ -23,7 +23,7 @@ from harness.result import RunResult
 from harness.run_folder import RunFolder, write_atomically
 from harness.services.interruption import interruptible
 from harness.services.processes import Supervisor
-from harness.services.stack import Existing
+from harness.services.targets import Existing
 from harness.trial import Progress, Stage, play
 
 BYTES_PER_VOTE: Final = 4096

@@ -22,7 +22,8 @@ from harness.modes.mode import Mode
 from harness.plan import Plan
 from harness.run_folder import TrialFacts, TrialFolder, remove_raw
 from harness.services.processes import Supervisor
-from harness.services.stack import Existing, Stack, start_stack
+from harness.services.stack import Stack, start_stack
+from harness.services.targets import Existing
 from harness.site.metrics import in_flight
 
 SAMPLE_S: Final = 0.025  # 40 samples a second: enough for a mean, too few to disturb the site

@@ -1,0 +1,130 @@
+"""Ballots in a real MariaDB: unique by vote id, deliveries counted, nothing half done."""
+
+from collections.abc import Iterator
+from contextlib import closing
+
+import pymysql
+import pytest
+
+from harness.database import schema
+from harness.database.ballots import Ballots, Delivery, read_ballots
+from harness.database.connections import connect
+from harness.errors import PlanError
+from harness.services.mariadb import MariadbServer
+from harness.vote import Poll, Vote, mint
+
+pytestmark = pytest.mark.services
+
+POLL = Poll("town-hall", "Paint it <orange>?", ("Yes", "Nö"))
+
+
+@pytest.fixture
+def ballots(mariadb: MariadbServer) -> Iterator[Ballots]:
+    schema.create(mariadb.url, POLL)
+    with closing(Ballots(mariadb.url, 5.0, None)) as ballots:
+        yield ballots
+    schema.drop(mariadb.url)
+
+
+def vote(number: int, choice: int = 1) -> Vote:
+    return Vote(mint(65535, number), POLL.name, choice, f"v{number}")
+
+
+def deliveries(mariadb: MariadbServer) -> dict[int, tuple[int, int]]:
+    frame = read_ballots(mariadb.url, 5.0)
+    return {
+        int(row.vote) - (65535 << 48): (int(row.choice), int(row.deliveries))
+        for row in frame.itertuples()
+    }
+
+
+def test_a_vote_that_comes_again_is_counted_once_and_its_deliveries_grow(
+    ballots: Ballots, mariadb: MariadbServer
+):
+    assert ballots.insert(vote(1)) is Delivery.COUNTED
+    assert ballots.insert(vote(1)) is Delivery.COUNTED
+    assert deliveries(mariadb) == {1: (1, 2)}
+    assert ballots.count(POLL) == (1, 0)
+
+
+def test_the_same_id_with_another_choice_is_a_conflict_and_changes_nothing(
+    ballots: Ballots, mariadb: MariadbServer
+):
+    ballots.insert(vote(1, choice=1))
+    assert ballots.insert(vote(1, choice=2)) is Delivery.CONFLICT
+    assert deliveries(mariadb) == {1: (1, 1)}
+
+
+def test_a_batch_counts_every_delivery_and_keeps_the_first_choice(
+    ballots: Ballots, mariadb: MariadbServer
+):
+    ballots.insert(vote(2, choice=1))
+    batch = [vote(1), vote(2, choice=2), vote(3), vote(3)]
+    assert ballots.insert_batch(batch, rows_per_statement=3) is Delivery.COUNTED
+    assert deliveries(mariadb) == {1: (1, 1), 2: (1, 2), 3: (1, 2)}
+
+
+def test_a_batch_that_fails_half_way_leaves_nothing(ballots: Ballots, mariadb: MariadbServer):
+    impossible = vote(2)._replace(voter="x" * 65)
+    assert ballots.insert_batch([vote(1), impossible], 1) is Delivery.REFUSED
+    assert deliveries(mariadb) == {}
+
+
+def test_a_row_locked_too_long_refuses_the_whole_batch(ballots: Ballots, mariadb: MariadbServer):
+    ballots.insert(vote(1))
+    with closing(connect(mariadb.url, 5.0)) as other, other.cursor() as cursor:
+        cursor.execute("SELECT * FROM pollstorm_ballots WHERE vote = %s FOR UPDATE", (vote(1)[0],))
+        ballots._connected().cursor().execute("SET innodb_lock_wait_timeout = 0")
+        assert ballots._try(lambda c: _lock_twice(c)) is Delivery.REFUSED
+        other.rollback()
+    assert deliveries(mariadb) == {1: (1, 1)}
+
+
+def _lock_twice(cursor: pymysql.cursors.Cursor) -> Delivery:
+    cursor.execute("SET innodb_lock_wait_timeout = 0")
+    insert = "INSERT INTO pollstorm_ballots (vote, poll, choice, voter) VALUES (%s, 'p', 1, 'v')"
+    cursor.execute(insert, (2,))
+    cursor.execute("UPDATE pollstorm_ballots SET deliveries = 9")  # waits for the locked row
+    return Delivery.COUNTED
+
+
+def test_a_database_that_is_gone_refuses(ballots: Ballots):
+    gone = Ballots("mysql://root@127.0.0.1:1/none", 1.0, None)
+    assert gone.insert(vote(1)) is Delivery.REFUSED
+    assert not gone.is_reachable()
+    assert ballots.is_reachable()
+
+
+def test_a_lost_reply_to_the_commit_leaves_the_outcome_unknown(
+    ballots: Ballots, monkeypatch: pytest.MonkeyPatch
+):
+    connection = ballots._connected()
+
+    def lost() -> None:
+        raise pymysql.err.OperationalError(2013, "Lost connection during query")
+
+    monkeypatch.setattr(connection, "commit", lost)
+    assert ballots.insert(vote(1)) is Delivery.UNKNOWN
+    assert ballots.insert(vote(2)) is Delivery.COUNTED  # on a new connection
+
+
+def test_polls_are_found_by_name(ballots: Ballots):
+    assert ballots.find_poll("town-hall") == POLL
+    assert ballots.find_poll("Town-Hall") is None
+    assert ballots.find_poll("' OR 1=1 -- ") is None
+
+
+def test_foreign_tables_survive_a_drop(mariadb: MariadbServer):
+    with closing(connect(mariadb.url, 5.0)) as connection, connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE pollstormish (n INT)")
+        schema.create(mariadb.url, POLL)
+        schema.drop(mariadb.url)
+        cursor.execute("SHOW TABLES")
+        assert [name for (name,) in cursor.fetchall()] == ["pollstormish"]
+        cursor.execute("DROP TABLE pollstormish")
+
+
+@pytest.mark.parametrize("url", ["postgres://x/y", "mysql://127.0.0.1", "mysql://h:port/x", ""])
+def test_a_url_of_another_form_is_refused(url: str):
+    with pytest.raises(PlanError, match="database"):
+        connect(url, 1.0)
