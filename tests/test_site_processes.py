@@ -75,10 +75,13 @@ def site(tmp_path: Path) -> Iterator[RunningSite]:
     running = RunningSite(["tests.site_with_fake_mode", str(tmp_path)])
     started: list[psutil.Process] = []
     try:
-        wait_until(running.is_ready)
+        wait_until(lambda: len(running.workers()) == 2)
         started = running.workers()
+        wait_until(running.is_ready)
         yield running
     finally:
+        if running.master.is_running():
+            started += running.workers()
         for process in [running.master, *started]:
             if process.is_running():
                 process.kill()
@@ -88,7 +91,6 @@ def site(tmp_path: Path) -> Iterator[RunningSite]:
 def test_a_killed_worker_is_replaced_and_the_master_stays(
     site: RunningSite, tmp_path: Path
 ) -> None:
-    wait_until(lambda: len(site.workers()) == 2)
     first = site.workers()
     slow = [threading.Thread(target=try_slow_vote, args=(site, n)) for n in range(3)]
     for thread in slow:
@@ -114,7 +116,6 @@ def try_slow_vote(site: RunningSite, number: int) -> None:
 
 def test_a_killed_master_takes_its_workers_along(site: RunningSite) -> None:
     workers = site.workers()
-    assert workers
     site.master.kill()
     assert psutil.wait_procs([site.master, *workers], timeout=5)[1] == []
 
@@ -134,8 +135,9 @@ def test_sigterm_lets_requests_under_way_finish(site: RunningSite, tmp_path: Pat
 
 
 def test_a_two_mebibyte_body_gets_its_answer_through_a_real_socket(site: RunningSite) -> None:
-    status, problem = site.request("POST", "/polls/town-hall/votes", b"x" * (2 << 20))
-    assert (status, problem["type"]) == (413, "urn:pollstorm:problem:body-too-large")
+    for _ in range(30):  # a site that answers before it has read breaks a few in a hundred
+        status, problem = site.request("POST", "/polls/town-hall/votes", b"x" * (2 << 20))
+        assert (status, problem["type"]) == (413, "urn:pollstorm:problem:body-too-large")
 
 
 def test_a_port_in_use_is_one_line_and_exit_code_2(site: RunningSite, tmp_path: Path) -> None:
