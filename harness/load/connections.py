@@ -5,6 +5,7 @@ from typing import Final
 
 import gevent
 import gevent.socket
+import greenlet
 
 from harness.load.answer import Answer, read_answer
 from harness.load.request import Target
@@ -52,7 +53,7 @@ class Connections:
         """A connection that the request has been written to."""
         while self._idle:
             connection = self._idle.pop()
-            if connection.is_fresh() and connection.sends(request):
+            if not connection.is_stale and connection.sends(request):
                 return connection
             connection.close()
         connection = Connection(self._target)
@@ -63,7 +64,11 @@ class Connections:
 
 
 class Connection:
-    """One TCP connection that never blocks; its greenlet waits in the hub instead."""
+    """One TCP connection that never blocks; its greenlet waits in the hub instead.
+
+    Its watcher stays in the event loop from the first byte to the last, which saves two system
+    calls an answer, and notices a site that hangs up on an idle connection.
+    """
 
     def __init__(self, target: Target) -> None:
         """Raises NotSent when the site takes no connection, also when the time-out strikes."""
@@ -73,18 +78,12 @@ class Connection:
             raise NotSent(str(error)) from error
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket.setblocking(False)
+        self.is_stale = False
+        """Whether something came while nothing was asked: the site has closed it."""
+        self._reader: greenlet.greenlet | None = None
         self._hub = gevent.get_hub()
-        self._readable = self._hub.loop.io(self._socket.fileno(), READABLE)
-
-    def is_fresh(self) -> bool:
-        """Whether the site has left it open and silent since the last answer."""
-        try:
-            self._socket.recv(1, socket.MSG_PEEK)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        return False
+        self._watcher = self._hub.loop.io(self._socket.fileno(), READABLE)
+        self._watcher.start(self._on_readable)
 
     def sends(self, request: bytes) -> bool:
         """Write the request; False if not a byte of it could be written."""
@@ -101,10 +100,22 @@ class Connection:
         return read_answer(self._receive)
 
     def close(self) -> None:
-        self._readable.close()
+        self._watcher.close()
         self._socket.close()
 
     def _receive(self, most: int) -> bytes:
-        self._hub.wait(self._readable)
+        self._reader = greenlet.getcurrent()
+        try:
+            self._hub.switch()
+        finally:
+            self._reader = None
         data: bytes = self._socket.recv(most)
         return data
+
+    def _on_readable(self) -> None:
+        """Runs in the hub."""
+        if self._reader:
+            self._reader.switch()
+        else:
+            self.is_stale = True
+            self._watcher.stop()

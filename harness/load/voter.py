@@ -14,6 +14,7 @@ from typing import ClassVar, Final, NamedTuple
 import gevent
 import locust
 from gevent.event import Event
+from gevent.hub import Waiter
 from locust.exception import ResponseError, StopUser
 
 from harness.errors import RecordingError
@@ -73,7 +74,6 @@ class Turnout:
         self.requests = requests
         self.connections = connections
         self.voters = voters
-        self.started = Event()
         self.over = Event()
         """All arrivals have been answered, or nothing more is to be sent."""
         self.failure: RecordingError | None = None
@@ -84,26 +84,41 @@ class Turnout:
         self._ledger = ledger
         self.unanswered = len(planned)
         self._arrivals: Iterator[Arrival] = iter(())
+        self._next: Arrival | None = None
+        self._free: dict[Waiter, None] = {}  # an ordered set: users who wait for an arrival
+        self._loop = gevent.get_hub().loop
+        self._timer = self._loop.timer(0.0)
         self.start_ns = 0
 
     def start(self, start_ns: int) -> None:
         """Second 0 of the plan is at `start_ns` of CLOCK_MONOTONIC, now or soon."""
         self.start_ns = start_ns
         self._arrivals = self._from(start_ns)
-        self.started.set()
+        self._next = next(self._arrivals, None)
+        self._wake_when_due()
         if not self.unanswered:
             self.over.set()
 
-    def next_arrival(self) -> Arrival:
-        """Raises StopUser when there is none left."""
-        for arrival in self._arrivals:
-            return arrival
-        raise StopUser
+    def take(self) -> tuple[Arrival, int]:
+        """The arrival for a user who is free now, once it is due; since when (ns) it was free."""
+        free_ns = monotonic_ns()
+        if self._next and self._next.planned_ns <= free_ns:
+            return self._draw(), free_ns
+        place = Waiter()
+        self._free[place] = None
+        if not self._timer.active:
+            self._wake_when_due()
+        try:
+            arrival: Arrival = place.get()
+        except BaseException:
+            self._free.pop(place, None)
+            raise
+        return arrival, free_ns
 
     def fail(self, failure: RecordingError) -> None:
         """Nothing may be sent that cannot be recorded: no more arrivals."""
         self.failure = self.failure or failure
-        self._arrivals = iter(())
+        self._next = None
         self.over.set()
 
     def answered(self) -> None:
@@ -111,6 +126,27 @@ class Turnout:
         self.unanswered -= 1
         if not self.unanswered:
             self.over.set()
+
+    def _draw(self) -> Arrival:
+        arrival = self._next
+        assert arrival is not None
+        self._next = next(self._arrivals, None)
+        return arrival
+
+    def _wake_when_due(self) -> None:
+        if self._free and self._next:
+            wait_ns = self._next.planned_ns - monotonic_ns()
+            self._timer.close()
+            self._timer = self._loop.timer(max(0, wait_ns) / NS_PER_S)
+            self._timer.start(self._hand_out)
+
+    def _hand_out(self) -> None:
+        """Give all arrivals that are due to free users, the one last freed first: its memory is
+        still in the cache. Runs in the hub."""
+        while self._free and self._next and self._next.planned_ns <= monotonic_ns():
+            place, _ = self._free.popitem()
+            place.switch(self._draw())
+        self._wake_when_due()
 
     def _from(self, start_ns: int) -> Iterator[Arrival]:
         planned = self._planned
@@ -179,7 +215,7 @@ class Turnout:
 
 
 class Voter(locust.User):  # type: ignore[misc]
-    """Plays arrivals of the current turnout, one after the other, until there are none."""
+    """Plays arrivals of the current turnout, one after the other, until it is stopped."""
 
     abstract = True
     turnout: ClassVar[Turnout]
@@ -187,20 +223,16 @@ class Voter(locust.User):  # type: ignore[misc]
     @locust.task  # type: ignore[untyped-decorator]
     def take_arrivals(self) -> None:
         turnout = self.turnout
-        turnout.started.wait()
         try:
-            while True:
-                self._play(turnout, turnout.next_arrival())
+            while not turnout.failure:
+                arrival, free_ns = turnout.take()
+                self._play(turnout, arrival, free_ns)
         except RecordingError as failure:
             turnout.fail(failure)
-            raise StopUser from failure
+        raise StopUser
 
-    def _play(self, turnout: Turnout, arrival: Arrival) -> None:
-        """Wait for its time, send it, and send it again as often as the plan has retries."""
-        taken_ns = monotonic_ns()
-        wait_ns = arrival.planned_ns - taken_ns
-        if wait_ns > 0:
-            gevent.sleep(wait_ns / NS_PER_S)
+    def _play(self, turnout: Turnout, arrival: Arrival, taken_ns: int) -> None:
+        """Send it, and send it again as often as the plan has retries."""
         for number in range(1, turnout.voters.retries + 2):
             ending, answered_ns = turnout.attempt(arrival, number, taken_ns)
             self._tell_locust(turnout, arrival, ending, answered_ns)
