@@ -4,26 +4,26 @@ Everything is binned in SQL over the Parquet files, so that a figure of ten mill
 small as one of ten thousand. No drawing here, and no judgement.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import duckdb
 import numpy as np
 import numpy.typing as npt
 
+from harness.audit.locks import holds
+from harness.errors import HistoryError
 from harness.history.journal import JOURNAL_DTYPE
 from harness.history.ledger import LEDGER_DTYPE, RequestKind
 from harness.history.store import connect, quoted, require_columns
 from harness.protocol.commands import (
     COMMAND_CODES,
     Get,
-    Incr,
     InsertBallots,
     KeyKind,
-    Patience,
     Status,
 )
-from harness.protocol.commands import Set as Store
 from harness.run_folder import TrialFolder
 from harness.vote import Outcome
 
@@ -92,36 +92,6 @@ _PROMISED: Final = f"""
 A drain's ballots are the slots that it read; a vote that went straight in names itself.
 """
 
-_LOCK_INCR: Final = f"command = {COMMAND_CODES[Incr]} AND key = {KeyKind.LOCK:d}"
-_HOLDS: Final = f"""
-    WITH entry AS (
-        SELECT pid, thread, operation, queue,
-            min(begin_ns) FILTER ({_LOCK_INCR}) AS wait_ns,
-            max(end_ns) FILTER ({_LOCK_INCR} AND status = {Status.OK:d} AND number = 1) AS clean_ns,
-            max(end_ns) FILTER ({_LOCK_INCR} AND status = {Status.MISSING:d}) AS cold_ns,
-            max(end_ns) FILTER (command = {COMMAND_CODES[Patience]}
-                                AND status = {Status.OVER:d}) AS over_ns,
-            max(begin_ns) FILTER (key = {KeyKind.POINTER:d}) AS pointer_ns,
-            max(begin_ns) FILTER (command = {COMMAND_CODES[Store]}
-                                  AND key = {KeyKind.LOCK:d}) AS left_ns,
-            max(greatest(begin_ns, end_ns)) FILTER (key <> {KeyKind.NONE:d}) AS last_ns
-        FROM journal GROUP BY ALL),
-    held AS (
-        SELECT queue, wait_ns,
-            CASE WHEN clean_ns > 0 THEN 'clean' WHEN cold_ns > 0 THEN 'cold'
-                 WHEN over_ns > 0 AND pointer_ns >= over_ns THEN 'takeover' END AS kind,
-            coalesce(nullif(clean_ns, 0), nullif(cold_ns, 0), over_ns) AS in_ns,
-            greatest(in_ns, coalesce(left_ns, last_ns)) AS out_ns
-        FROM entry WHERE wait_ns IS NOT NULL AND kind IS NOT NULL)
-    SELECT kind, in_ns, (in_ns - wait_ns) / 1e6 AS wait_ms,
-        coalesce(max(out_ns) OVER earlier > in_ns, false)
-            OR coalesce(lead(in_ns) OVER (PARTITION BY queue ORDER BY in_ns) < out_ns, false)
-            AS overlapped
-    FROM held WINDOW earlier AS (
-        PARTITION BY queue ORDER BY in_ns ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
-"""
-"""Per hold of the lock: how it was got, when, after which wait, and whether it overlapped."""
-
 
 def read_timeline(trial: TrialFolder) -> Timeline:
     """The trial over time. Raises HistoryError for its ledger, PlanError for its facts.
@@ -129,8 +99,7 @@ def read_timeline(trial: TrialFolder) -> Timeline:
     Without a readable journal, backlog and lock are None.
     """
     facts = trial.read_facts()
-    with connect() as connection:
-        has_journal = _open(connection, trial)
+    with _history(trial) as (connection, has_journal):
         seconds = f"- {facts.load_start_ns}) / 1e9"
         end_s = max(facts.duration_s, _last_event_s(connection, seconds, has_journal))
         width_s = bin_width_s(end_s)
@@ -169,7 +138,7 @@ def read_timeline(trial: TrialFolder) -> Timeline:
             no_free_user_max_ms=no_free_user,
             wake_lag_max_ms=wake_lag,
             backlog_votes=_backlog(ask) if has_journal else None,
-            lock=_lock(ask) if has_journal else None,
+            lock=_lock(ask, trial) if has_journal else None,
         )
 
 
@@ -180,16 +149,18 @@ def latency_percentiles_ms(trials: Sequence[TrialFolder], shares: Sequence[float
     """
     if not trials:
         return np.empty(0)
-    with connect() as connection:
-        for trial in trials:
-            require_columns(connection, trial.ledger, _LEDGER)
-        files = ", ".join(quoted(trial.ledger) for trial in trials)
-        return _percentiles(
-            connection,
-            "(answered_ns - planned_ns) / 1e6",
-            f"FROM read_parquet([{files}]) WHERE kind = {RequestKind.VOTE:d} AND answered_ns > 0",
-            shares,
-        )
+    files = ", ".join(quoted(trial.ledger) for trial in trials)
+    answered = f"WHERE kind = {RequestKind.VOTE:d} AND answered_ns > 0"
+    try:
+        with connect() as connection:
+            for trial in trials:
+                require_columns(connection, trial.ledger, _LEDGER)
+            latency = "(answered_ns - planned_ns) / 1e6"
+            source = f"FROM read_parquet([{files}]) {answered}"
+            return _percentiles(connection, latency, source, shares)
+    except duckdb.Error as error:
+        problem = str(error).splitlines()[0]
+        raise HistoryError(f"cannot read {trials[0].path}: {problem}") from error
 
 
 def counted_after_percentiles_s(trial: TrialFolder, shares: Sequence[float]) -> Floats:
@@ -198,8 +169,8 @@ def counted_after_percentiles_s(trial: TrialFolder, shares: Sequence[float]) -> 
     A vote that was never counted stands as infinity, so that a loss shows as a line that never
     gets there. Empty without a journal or votes.
     """
-    with connect() as connection:
-        if not _open(connection, trial) or not _has_commits(connection):
+    with _history(trial) as (connection, has_journal):
+        if not has_journal or not _has_commits(connection):
             return np.empty(0)
         after = "coalesce((counted_ns - ack_ns) / 1e9, 'infinity'::DOUBLE)"
         return _percentiles(connection, after, "FROM promised", shares)
@@ -234,19 +205,25 @@ class _Bins(NamedTuple):
         return list(columns)
 
 
-def _open(connection: duckdb.DuckDBPyConnection, trial: TrialFolder) -> bool:
-    """Make `ledger`, `journal` and `promised`; whether there is a journal.
+@contextmanager
+def _history(trial: TrialFolder) -> Iterator[tuple[duckdb.DuckDBPyConnection, bool]]:
+    """A connection with `ledger`, `journal` and `promised`, and whether there is a journal.
 
     Raises HistoryError for the ledger, and for a journal that is there but unreadable.
     """
-    require_columns(connection, trial.ledger, _LEDGER)
-    connection.execute(f"CREATE VIEW ledger AS SELECT * FROM {quoted(trial.ledger)}")
-    if not trial.journal.is_file():
-        return False
-    require_columns(connection, trial.journal, _JOURNAL)
-    connection.execute(f"CREATE VIEW journal AS SELECT * FROM {quoted(trial.journal)}")
-    connection.execute(f"CREATE TEMP TABLE promised AS {_PROMISED}")
-    return True
+    try:
+        with connect() as connection:
+            require_columns(connection, trial.ledger, _LEDGER)
+            connection.execute(f"CREATE VIEW ledger AS SELECT * FROM {quoted(trial.ledger)}")
+            has_journal = trial.journal.is_file()
+            if has_journal:
+                require_columns(connection, trial.journal, _JOURNAL)
+                connection.execute(f"CREATE VIEW journal AS SELECT * FROM {quoted(trial.journal)}")
+                connection.execute(f"CREATE TEMP TABLE promised AS {_PROMISED}")
+            yield connection, has_journal
+    except duckdb.Error as error:
+        problem = str(error).splitlines()[0]
+        raise HistoryError(f"cannot read {trial.path}: {problem}") from error
 
 
 def _last_event_s(connection: duckdb.DuckDBPyConnection, seconds: str, has_journal: bool) -> float:
@@ -272,13 +249,14 @@ def _backlog(ask: _Bins) -> Floats | None:
     return np.asarray(np.cumsum(promised - counted))
 
 
-def _lock(ask: _Bins) -> Lock | None:
-    ask.connection.execute(f"CREATE TEMP TABLE hold AS {_HOLDS}")
-    if not _one(ask.connection, "SELECT count(*) FROM hold"):
+def _lock(ask: _Bins, trial: TrialFolder) -> Lock | None:
+    found = holds(trial)
+    if found.empty:
         return None
+    ask.connection.register("hold", found)
     kinds = [f"count(*) FILTER (kind = '{kind}')" for kind in ("clean", "cold", "takeover")]
-    waits = ["median(wait_ms)", "quantile_cont(wait_ms, 0.99)", "max(wait_ms)"]
-    figures = ask.columns("in_ns", (*kinds, "count(*) FILTER (overlapped)", *waits), "FROM hold")
+    waits = ["median(waited_ms)", "quantile_cont(waited_ms, 0.99)", "max(waited_ms)"]
+    figures = ask.columns("start_ns", (*kinds, "count(*) FILTER (overlapped)", *waits), "FROM hold")
     return Lock(*(np.nan_to_num(column) for column in figures[:4]), *figures[4:])
 
 
@@ -291,5 +269,5 @@ def _percentiles(
 
 
 def _one(connection: duckdb.DuckDBPyConnection, sql: str) -> Any:
-    row = connection.execute(sql).fetchone()
-    return row[0] if row else None
+    ((value,),) = connection.execute(sql).fetchall()
+    return value

@@ -46,8 +46,8 @@ STYLE: Final[dict[Any, Any]] = {
     "hatch.linewidth": 0.8,
     "text.parse_math": False,  # a name with dollar signs is a name
     "svg.fonttype": "none",
-    "svg.hashsalt": "pollstorm",
 }
+_ID: Final = re.compile(r'(\bid="|\burl\(#|\bhref="#)([^")]+)')
 _SENTINELS: Final = re.compile("|".join(colour.light for colour in COLOURS))
 _NAMES: Final = {colour.light: colour.name for colour in COLOURS}
 
@@ -76,8 +76,11 @@ def inline(document: str, name: str, label: str) -> str:
     svg = document[document.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", svg, count=1, flags=re.DOTALL)
-    svg = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', svg)
-    svg = re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", svg)
+    numbers: dict[str, int] = {}  # matplotlib's ids differ from run to run
+    svg = _ID.sub(
+        lambda m: f"{m[1]}{name}-{numbers.setdefault(m[2], len(numbers))}",
+        svg.replace("xlink:href", "href"),
+    )
     svg = re.sub(r"(font: [^;\"]*?px) [^;\"]+", r"\1 var(--font, sans-serif)", svg)
     svg = _SENTINELS.sub(lambda found: f"var(--{_NAMES[found[0]]}, {found[0]})", svg)
     view = re.search(r'viewBox="[^"]+"', svg)

@@ -167,7 +167,7 @@ def show(kind: FigureKind, modes: Sequence[ModeDrawn], notes: Sequence[str]) -> 
     seen = [mode for mode in modes if kind.shows(mode)]
     note = " ".join(notes)
     if not seen:
-        return Shown(kind.name, kind.title, kind.caption, None, note or kind.without)
+        return Shown(kind.name, kind.title, kind.caption, None, f"{kind.without} {note}".strip())
     height_in = kind.height_in + kind.panel_in * len(seen)
     label = f"{kind.title}: {', '.join(mode.name for mode in seen)}. {kind.caption}"
     drawing = draw(kind.name, label, height_in, lambda figure: kind.paint(figure, seen))

@@ -1,0 +1,121 @@
+"""The page as a browser shows it: light, dark, printed, and as wide as a phone."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from harness.report.page import render
+from harness.result import SloResult
+from harness.run_folder import RunFolder
+from tests.histories import make_run
+from tests.results import classic_result, mode_result, run_result
+
+CHROMIUM = Path("/usr/bin/chromium")
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+LEAST_CONTRAST = 4.5  # WCAG 2.2, AA, 1.4.3
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"{CHROMIUM} is missing"),
+]
+
+CONTRASTS = """
+() => {
+  const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
+  const parts = colour => {
+    canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1);
+    return canvas.getImageData(0, 0, 1, 1).data;
+  };
+  const light = ([r, g, b]) => [r, g, b].map(v => v / 255)
+    .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const paper = node => {
+    for (; node; node = node.parentElement) {
+      const behind = getComputedStyle(node).backgroundColor;
+      if (parts(behind)[3] === 255) return behind;
+    }
+    return 'white';
+  };
+  const found = [];
+  for (const node of document.querySelectorAll('body *')) {
+    const own = [...node.childNodes].some(n => n.nodeType === 3 && n.textContent.trim());
+    if (!own || !node.getClientRects().length) continue;
+    const style = getComputedStyle(node);
+    const ink = node instanceof SVGElement ? style.fill : style.color;
+    const [a, b] = [light(parts(ink)), light(parts(paper(node)))];
+    found.push([(Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05), node.textContent.trim()]);
+  }
+  return found;
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    folder = make_run(tmp_path_factory.mktemp("browser") / "run", modes=("direct", "classic"))
+    classic = classic_result(
+        faults=folder.trial("classic").read_facts().faults,
+        slo=(SloResult(text="p99<250ms", value=1203.1, held=False),),
+    )
+    render(folder, run_result({"direct": mode_result(), "classic": classic}, partial=True))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(params=["light", "dark", "print", "phone", "phone, dark"])
+def shown(request: pytest.FixtureRequest, browser: Browser, run: RunFolder) -> Iterator[Page]:
+    """The page, opened; fails when the browser complains or asks the network for anything."""
+    how = str(request.param)
+    width = 390 if "phone" in how else 1100
+    page = browser.new_page(
+        viewport={"width": width, "height": 900},
+        color_scheme="dark" if "dark" in how or how == "print" else "light",
+    )
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("request", lambda asked: complaints.append(asked.url))
+    if how == "print":
+        page.emulate_media(media="print")
+    page.goto(run.page.as_uri())
+    yield page
+    assert complaints == [run.page.as_uri()]
+    page.close()
+
+
+def test_nothing_overflows_and_every_text_can_be_read(shown: Page) -> None:
+    widths = shown.evaluate("[document.documentElement.scrollWidth, window.innerWidth]")
+    assert widths[0] <= widths[1]
+    contrasts = shown.evaluate(CONTRASTS)
+    assert len(contrasts) > 200
+    assert [c for c in contrasts if c[0] < LEAST_CONTRAST] == []
+
+
+def test_the_verdicts_are_what_the_eye_meets_first(shown: Page) -> None:
+    tops = [
+        shown.get_by_text(text).first.bounding_box() for text in ("Votes lost", "Measurement sound")
+    ]
+    assert all(box is not None and box["y"] < 600 for box in tops)
+    assert shown.get_by_role("img", name="Where the votes went").is_visible()
+
+
+def test_texts_in_a_figure_do_not_cover_one_another(shown: Page) -> None:
+    overlaps = shown.evaluate("""
+    () => [...document.querySelectorAll('svg.figure')].flatMap(svg => {
+      const texts = [...svg.querySelectorAll('text')].filter(t => t.textContent.trim());
+      const boxes = texts.map(t => [t.textContent, t.getBoundingClientRect()]);
+      return boxes.flatMap(([a, p], i) => boxes.slice(i + 1)
+        .filter(([b, q]) => p.left + 1 < q.right && q.left + 1 < p.right
+                         && p.top + 2 < q.bottom && q.top + 2 < p.bottom)
+        .map(([b]) => [a, b]));
+    })""")
+    assert overlaps == []

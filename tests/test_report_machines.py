@@ -1,0 +1,182 @@
+"""What machines and terminals read of a result: JUnit, CSV, Markdown, the table, the schema."""
+
+import io
+import shutil
+from pathlib import Path
+from typing import get_args, get_type_hints
+from xml.etree import ElementTree
+
+import msgspec
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from rich.console import Console
+
+import harness.result
+from harness.cli.report import report
+from harness.errors import PlanError
+from harness.report.junit import junit
+from harness.report.notation import number, share
+from harness.report.sentences import votes_headline, votes_sentence
+from harness.report.summary import summary
+from harness.report.table import print_result
+from harness.report.tables import tables, to_csv
+from harness.result import FaultRecord, SloResult, Verdict
+from tests.histories import make_run
+from tests.results import classic_result, mode_result, run_result
+
+SLO = SloResult(text="p99<250ms", value=1203.1, held=False)
+UNKNOWN = Verdict(votes="unknown", measurement="invalid", reasons=("The queue was not drained.",))
+
+
+def printed(width: int, **modes: harness.result.ModeResult) -> list[str]:
+    console = Console(file=io.StringIO(), width=width)
+    print_result(run_result(modes), console)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue().splitlines()
+
+
+def test_a_loss_fails_only_in_a_mode_that_promised() -> None:
+    result = run_result({"direct": mode_result(lost=1), "classic": classic_result(slo=(SLO,))})
+    root = ElementTree.fromstring(junit(result))
+    failed = {
+        (case.get("classname"), case.get("name"))
+        for case in root.iter("testcase")
+        if case.find("failure") is not None
+    }
+    assert failed == {
+        ("pollstorm.controversial-poll.direct", "votes kept"),
+        ("pollstorm.controversial-poll.classic", "p99<250ms"),
+    }
+    assert (root.get("tests"), root.get("failures"), root.get("errors")) == ("5", "2", "0")
+
+
+def test_what_cannot_be_proven_is_an_error_and_says_why() -> None:
+    root = ElementTree.fromstring(junit(run_result({"direct": mode_result(verdict=UNKNOWN)})))
+    errors = list(root.iter("error"))
+    assert len(errors) == 2
+    assert all("not drained" in (error.text or "") for error in errors)
+    assert root.get("errors") == "2"
+
+
+def test_tables_have_a_row_per_mode_and_per_trial() -> None:
+    fault = FaultRecord(kind="pause", target="lock-holder", start_s=1.0, end_s=2.2, hit=True)
+    trials = (classic_result(lost=4, faults=(fault,)), classic_result(lost=9))
+    both = classic_result(lost=13, trials=trials, lost_range=(4, 9), slo=(SLO,))
+    frames = tables(run_result({"direct": mode_result(), "classic": both}))
+    read = {name: pd.read_csv(io.BytesIO(to_csv(frame))) for name, frame in frames.items()}
+    assert read["modes"]["accounts.lost"].tolist() == [0, 13]
+    assert read["modes"]["lock.wait_ms.max"][1] == 1077.0
+    assert read["trials"]["accounts.lost"].tolist() == [0, 4, 9]
+    assert read["slo"]["text"].tolist() == ["p99<250ms"]
+    assert read["faults"]["end_s"].tolist() == [2.2]
+
+
+def test_the_summary_has_the_verdicts_a_row_per_mode_and_the_command() -> None:
+    text = summary(run_result({"direct": mode_result(), "classic": classic_result(slo=(SLO,))}))
+    assert "**Votes lost.** classic lost 37 of 4,512 acknowledged votes." in text
+    assert "**Measurement sound.**" in text
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    assert len({row.count("|") for row in rows}) == 1
+    assert len(rows) == 3
+    assert "p99\\<250ms: not held, 1,203 measured" in text
+    assert "    pollstorm run controversial-poll" in text
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_the_table_fits_the_terminal_and_keeps_names_whole(width: int) -> None:
+    lines = printed(
+        width,
+        direct=mode_result(acknowledged=45_120),
+        mirrored=mode_result(verdict=UNKNOWN),
+        classic=classic_result(lost=1234),
+    )
+    assert max(map(len, lines)) <= width
+    row = next(line for line in lines if line.startswith("classic"))
+    assert row.split()[1:6] == ["lost", "4,512", "4,512", "1,234", "5"]
+    assert "7/2/386" in row
+    assert any(line.startswith("mirrored") for line in lines)
+    assert "\x1b" not in "".join(lines)
+    assert any("The queue was not drained." in line for line in lines)
+
+
+def test_sentences_say_exactly_what_the_accounts_say() -> None:
+    assert votes_sentence("classic", classic_result()) == (
+        "classic acknowledged 4,512 votes and lost 37 of them; "
+        "5 reached the database more than once."
+    )
+    assert votes_sentence("direct", mode_result(acknowledged=1000)) == (
+        "direct acknowledged 1,000 votes and lost none "
+        "(at 95 % confidence it loses at most 0.30 %)."
+    )
+    altered = mode_result(
+        verdict=Verdict(votes="lost", measurement="sound"), accounts={"altered": 1, "pending": 2}
+    )
+    assert votes_sentence("owned", altered) == (
+        "owned acknowledged 4,512 votes and lost none; 1 was altered and 2 are still in the queue."
+    )
+    assert votes_headline(run_result({"owned": altered})) == (
+        "owned lost 0 and altered 1 of 4,512 acknowledged votes. "
+        "owned had promised to lose nothing."
+    )
+
+
+def test_numbers_keep_three_figures_and_no_exponent() -> None:
+    assert [number(v) for v in (None, 0, 0.0123, 1.489, 12.34, 1203.1)] == [
+        "–",
+        "0",
+        "0.012",
+        "1.49",
+        "12.3",
+        "1,203",
+    ]
+    assert [share(v) for v in (0, 0.00066, 0.012, 0.37)] == ["0 %", "0.066 %", "1.2 %", "37 %"]
+
+
+def test_every_field_of_the_result_is_documented() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "result.md").read_text()
+    missing = [
+        f"{kind.__name__}.{field.name}"
+        for kind in vars(harness.result).values()
+        if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind != msgspec.Struct
+        for field in msgspec.structs.fields(kind)
+        if f"`{field.name}`" not in text
+    ]
+    assert not missing
+    for word in get_args(get_type_hints(Verdict)["votes"]):
+        assert f"`{word}`" in text
+
+
+def test_one_run_is_rendered_where_it_lies_and_several_beside_one_another(tmp_path: Path) -> None:
+    one = make_run(tmp_path / "one", modes=("direct", "classic"), duration_s=4.0)
+    result = run_result({"direct": mode_result(), "classic": classic_result()})
+    one.result_file.write_bytes(msgspec.json.encode(result))
+    shutil.copytree(one.path, tmp_path / "two")
+    invoke = CliRunner().invoke
+    again = invoke(report, [str(one.path)], catch_exceptions=False)
+    assert again.output.strip() == str(one.page)
+    assert one.summary.is_file()
+    runs = [str(one.path), str(tmp_path / "two"), "--out", str(tmp_path / "both")]
+    several = invoke(report, runs, catch_exceptions=False)
+    page = tmp_path / "both" / "index.html"
+    assert several.output.strip() == str(page)
+    html = page.read_text()
+    assert "2 runs compared" in html
+    assert "classic, A" in html
+    assert "classic, B" in html
+    assert html.count("<svg") == 3
+    assert isinstance(invoke(report, runs).exception, PlanError)  # never overwritten
+
+
+@pytest.mark.parametrize("damage", ["no folder", "no plan", "no result", "other schema"])
+def test_a_folder_that_is_no_run_is_one_line_that_names_it(tmp_path: Path, damage: str) -> None:
+    folder = make_run(tmp_path / "run", modes=("direct",), duration_s=2.0)
+    if damage == "no folder":
+        shutil.rmtree(folder.path)
+    elif damage == "no plan":
+        folder.plan_file.unlink()
+    elif damage == "other schema":
+        folder.result_file.write_text('{"schema_version": 1}')
+    with pytest.raises(PlanError, match="run") as caught:
+        CliRunner().invoke(report, [str(folder.path)], catch_exceptions=False)
+    assert "\n" not in str(caught.value)
