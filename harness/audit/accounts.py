@@ -223,8 +223,8 @@ def _accounts(counts: Counts, facts: TrialFacts) -> Accounts:
 
 
 def _counts(connection: Connection, sql: str) -> Counts:
-    """The one row of a query, by column name."""
+    """The one row of a query, by column name; `count_if` of no rows at all is NULL."""
     result = connection.execute(sql)
     names = [column[0] for column in result.description or ()]
     row = result.fetchone() or ()
-    return {name: int(value) for name, value in zip(names, row, strict=True)}
+    return {name: int(value or 0) for name, value in zip(names, row, strict=True)}
