@@ -34,6 +34,7 @@ def connect() -> duckdb.DuckDBPyConnection:
     """An in-memory DuckDB within the harness's memory and thread limits."""
     connection = duckdb.connect()
     connection.execute(f"SET memory_limit='{MEMORY_LIMIT}'; SET threads={THREADS}")
+    connection.execute("SET enable_progress_bar=false")  # it would be printed into our output
     return connection
 
 
