@@ -1,0 +1,127 @@
+"""The audit: 10 million acknowledged votes settled, against a bare join of the same ids.
+
+Both run in fresh processes on the same files; seconds and the peak of memory are theirs alone.
+"""
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from bench.figure import Figure
+from harness.history.store import connect, quoted
+from harness.vote import SEQUENCE_BITS
+
+VOTES: Final = 10_000_000
+GENERATORS: Final = 2
+ROUNDS: Final = 3  # the fastest counts: what else the machine does only ever adds
+TARGET_S: Final = 5.0
+TARGET_GIB: Final = 2.0
+
+SETTLE: Final = """
+from harness.audit.accounts import settle
+from harness.run_folder import TrialFolder
+trial = TrialFolder(Path(sys.argv[1]))
+facts = trial.read_facts()
+begin = time.perf_counter()
+votes = settle(trial, facts).counted
+"""
+JOIN: Final = """
+from harness.history.store import connect, quoted
+folder = Path(sys.argv[1])
+begin = time.perf_counter()
+sql = "SELECT count(*) FROM {} JOIN {} USING (vote)"
+files = (quoted(folder / "ledger.parquet"), quoted(folder / "ballots.parquet"))
+votes = connect().execute(sql.format(*files)).fetchone()[0]
+"""
+FRAME: Final = """
+import json, resource, sys, time
+from pathlib import Path
+{work}
+seconds = time.perf_counter() - begin
+peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(json.dumps({{"votes": votes, "seconds": seconds, "peak_kib": peak_kib}}))
+"""
+
+
+class Measured(msgspec.Struct, frozen=True):
+    """What one process printed."""
+
+    votes: int
+    seconds: float
+    peak_kib: int
+
+
+def measure() -> list[Figure]:
+    with tempfile.TemporaryDirectory(prefix="pollstorm-bench-") as name:
+        folder = Path(name)
+        write_histories(folder)
+        settled = fastest(SETTLE, folder)
+        joined = fastest(JOIN, folder)
+    peak_gib = settled.peak_kib / 2**20
+    return [
+        Figure(
+            name="audit: 10 million votes settled",
+            value=settled.seconds,
+            unit="s",
+            against=f"a bare join of the ids in DuckDB: {joined.seconds:.2f} s",
+            ratio=settled.seconds / joined.seconds,
+            target=f"value < {TARGET_S:g} s",
+            met=settled.seconds < TARGET_S,
+        ),
+        Figure(
+            name="audit: 10 million votes settled, peak memory",
+            value=peak_gib,
+            unit="GiB",
+            against=f"the bare join: {joined.peak_kib / 2**20:.2f} GiB",
+            ratio=settled.peak_kib / joined.peak_kib,
+            target=f"value < {TARGET_GIB:g} GiB",
+            met=peak_gib < TARGET_GIB,
+        ),
+    ]
+
+
+def fastest(work: str, folder: Path) -> Measured:
+    """The fastest of some rounds, each in a process of its own."""
+    rounds = []
+    for _ in range(ROUNDS):
+        command = [sys.executable, "-c", FRAME.format(work=work), str(folder)]
+        output = subprocess.run(command, check=True, capture_output=True).stdout
+        rounds.append(msgspec.json.decode(output, type=Measured))
+    assert all(each.votes == VOTES for each in rounds), "the audit does not count what was written"
+    return min(rounds, key=lambda each: each.seconds)
+
+
+def write_histories(folder: Path) -> None:
+    """A ledger in the order of sending, all acknowledged, and the ballots in no order."""
+    vote = f"((1 + i % {GENERATORS})::UBIGINT << {SEQUENCE_BITS}) + i // {GENERATORS}"
+    choice = "(1 + i % 3)::USMALLINT"
+    ledger = f"""
+        SELECT {vote} AS vote, (1 + i * 1000)::BIGINT AS planned_ns, planned_ns AS taken_ns,
+            planned_ns AS sent_ns, planned_ns + 1000000 AS answered_ns, 1::UTINYINT AS outcome,
+            1::UTINYINT AS kind, {choice} AS choice, 201::USMALLINT AS status,
+            1::USMALLINT AS attempt, (1 + i % {GENERATORS})::USMALLINT AS generator,
+            0::UTINYINT AS error
+        FROM range({VOTES}) AS votes(i)"""
+    ballots = f"""
+        SELECT {vote} AS vote, 'town-hall' AS poll, {choice} AS choice, 'v' || i AS voter,
+            1::UINTEGER AS deliveries
+        FROM range({VOTES}) AS votes(i) ORDER BY hash(i)"""
+    with connect() as connection:
+        for name, sql in (("ledger", ledger), ("ballots", ballots)):
+            connection.execute(
+                f"COPY ({sql}) TO {quoted(folder / f'{name}.parquet')} (FORMAT parquet)"
+            )
+    facts = {
+        "mode": "bench",
+        "promises": True,
+        "planned": {str(g): VOTES // GENERATORS for g in range(1, GENERATORS + 1)},
+        "load_start_ns": 1,
+        "duration_s": 10.0,
+        "drained": True,
+        "partial": False,
+    }
+    (folder / "trial.json").write_bytes(msgspec.json.encode(facts))
