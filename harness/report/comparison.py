@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from harness.errors import PlanError
 from harness.report.drawing import draw
-from harness.report.figures import TICKS, ModeDrawn, legend, mode_keys
+from harness.report.figures import TICKS, ModeDrawn, legend, mode_keys, time_axis
 from harness.report.gallery import HEAD_IN, KINDS, PANEL_IN, Shown, hero, read_mode, show
 from harness.report.page import fill
 from harness.result import ModeResult, RunResult
@@ -95,7 +95,7 @@ def _rates(groups: dict[str, list[ModeDrawn]], note: str) -> Shown:
             axes.yaxis.set_major_formatter(TICKS)
         column[-1].set_ylim(bottom=0)
         column[-1].set_xlim(left=0)
-        column[-1].set_xlabel("seconds after the load’s start")
+        time_axis(column[-1])
         legend(figure, *mode_keys([mode for modes in groups.values() for mode in modes]))
 
     height_in = HEAD_IN + PANEL_IN * len(groups)

@@ -22,7 +22,9 @@ SHARES: Final = tuple(1 - 10 ** (-k / 12) for k in range(1, 61))  # 17 % … 99.
 COUNTED_SHARES: Final = tuple(k / 200 for k in range(1, 201))
 TICKS: Final = FuncFormatter(lambda value, _: f"{value:,.10g}")  # 0.1, 1, 1,000
 QUICKEST_S: Final = 1e-3  # quicker is drawn at the axis's left edge
-FEWEST_FOR_A_LABEL: Final = 0.1  # of the axis's length: room for "F1 pause"
+ROOM_FOR_KIND: Final = 0.18  # of the axis's length: room for "F1 pause" in a narrow panel
+CLOSEST_LABELS: Final = 0.06  # of the axis's length: room for "F1"
+LABELLED_PAD: Final = 13  # points: a title stands above the labels of faults
 
 
 class ModeDrawn(NamedTuple):
@@ -131,8 +133,8 @@ def paint_counting(figure: Figure, modes: Sequence[ModeDrawn]) -> None:
     over_time.set_xlim(0, end_s)
     for mode in modes:
         shade(over_time, mode.faults, end_s=end_s)
-    over_time.set_title("Acknowledged, not yet counted", pad=14)
-    over_time.set_xlabel("seconds after the load’s start")
+    over_time.set_title("Acknowledged, not yet counted", pad=LABELLED_PAD)
+    time_axis(over_time)
     over_time.set_ylabel("votes")
     over_time.set_ylim(bottom=0)
     over_time.yaxis.set_major_formatter(TICKS)
@@ -144,13 +146,15 @@ def shade(
     axes: Axes, faults: Sequence[FaultRecord], *, end_s: float, labelled: bool = True
 ) -> None:
     """Shade each fault, and number it above an axis of `end_s` seconds."""
+    labelled_s = -end_s
     for index, fault in enumerate(faults):
         axes.axvspan(fault.start_s, fault.end_s, color=FAULT.light, alpha=0.18, lw=0, zorder=0)
         axes.axvline(fault.start_s, color=FAULT.light, lw=0.9, zorder=0.5)
-        if not labelled:
+        if not labelled or fault.start_s - labelled_s < CLOSEST_LABELS * end_s:
             continue
+        labelled_s = fault.start_s
         after = faults[index + 1].start_s if index + 1 < len(faults) else end_s
-        roomy = (after - fault.start_s) / end_s > FEWEST_FOR_A_LABEL
+        roomy = (after - fault.start_s) / end_s > ROOM_FOR_KIND
         axes.annotate(
             f"F{index + 1} {fault.kind}" if roomy else f"F{index + 1}",
             (fault.start_s, 1),
@@ -160,6 +164,12 @@ def shade(
             color=MUTED.light,
             fontsize=8,
         )
+
+
+def time_axis(axes: Axes) -> None:
+    """Name the axis that all panels of a figure share."""
+    axes.set_xlabel("seconds after the load’s start")
+    axes.xaxis.set_major_formatter(TICKS)
 
 
 def fault_key(modes: Sequence[ModeDrawn]) -> list[Patch]:
@@ -181,10 +191,10 @@ def _panels(figure: Figure, modes: Sequence[ModeDrawn]) -> list[tuple[Axes, Mode
     drawn = [(mode, mode.timeline) for mode in modes if mode.timeline is not None]
     column = figure.subplots(len(drawn), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     for axes, (mode, line) in zip(column, drawn, strict=True):
-        axes.set_title(mode.name, color=mode.look.colour)
+        axes.set_title(mode.name, color=mode.look.colour, pad=LABELLED_PAD if mode.faults else 6)
         axes.set_xlim(0, line.at_s[-1] + line.width_s)
         shade(axes, mode.faults, end_s=line.at_s[-1] + line.width_s)
-    column[-1].set_xlabel("seconds after the load’s start")
+    time_axis(column[-1])
     return [(axes, mode, line) for axes, (mode, line) in zip(column, drawn, strict=True)]
 
 
@@ -207,7 +217,7 @@ def _paint_counted_within(axes: Axes, modes: Sequence[ModeDrawn]) -> None:
             markevery=40,
             ms=4,
         )
-    axes.set_title("Counted within", pad=14)
+    axes.set_title("Counted within", pad=LABELLED_PAD)
     axes.set_xscale("log")
     axes.set_xlim(QUICKEST_S, end_s)
     axes.set_ylim(0, 104)

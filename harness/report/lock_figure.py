@@ -10,7 +10,15 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from harness.analysis.timeline import Lock, Timeline
-from harness.report.figures import TICKS, ModeDrawn, fault_key, legend, shade
+from harness.report.figures import (
+    LABELLED_PAD,
+    TICKS,
+    ModeDrawn,
+    fault_key,
+    legend,
+    shade,
+    time_axis,
+)
 from harness.report.notation import count
 from harness.report.palette import ALTERED, LOST, MUTED, PAPER, TWICE
 
@@ -36,11 +44,11 @@ def paint_lock(figure: Figure, modes: Sequence[ModeDrawn]) -> None:
         for axes in (marks, waits, grants):
             axes.set_xlim(0, line.at_s[-1] + line.width_s)
             shade(axes, mode.faults, end_s=line.at_s[-1] + line.width_s, labelled=axes is marks)
-        marks.set_title(mode.name, color=mode.look.colour, pad=12 if mode.faults else 6)
+        marks.set_title(mode.name, color=mode.look.colour, pad=LABELLED_PAD if mode.faults else 6)
         _paint_marks(marks, line, lock)
         _paint_waits(waits, mode, line, lock)
         _paint_grants(grants, mode, line, lock)
-    column[-1].set_xlabel("seconds after the load’s start")
+    time_axis(column[-1])
     legend(
         figure,
         Line2D([], [], color=MUTED.light, lw=1.7, label="median wait"),

@@ -55,9 +55,13 @@ def summary(result: RunResult) -> str:
         lines += [f"- {n}: {escaped(sentences.fault_sentence(fault))}" for n, fault in faults]
         lines.append("")
     lines += ["Repeat it:", "", f"    {result.command}", ""]
-    lines += [f"{sentences.exit_sentence(result)} Started {result.started_utc}, "]
-    lines[-1] += f"seed {result.seed}."
+    lines += [f"{sentences.exit_sentence(result)} {_origin(result)}"]
     return "\n".join(lines) + "\n"
+
+
+def _origin(result: RunResult) -> str:
+    started = f"Started {result.started_utc}, seed" if result.started_utc else "Seed"
+    return f"{started} {result.seed}."
 
 
 def escaped(text: str) -> str:
