@@ -22,7 +22,7 @@ def main(names: list[str]) -> int:
     if unknown := set(names) - set(known):
         print(f"bench: no {', '.join(sorted(unknown))}; known: {', '.join(known)}", file=sys.stderr)
         return 2
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 140)
     figures: list[Figure] = []
     for name in names or known:
         console.print(f"measuring {name} …", style="dim")

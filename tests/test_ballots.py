@@ -72,20 +72,17 @@ def test_a_batch_that_fails_half_way_leaves_nothing(ballots: Ballots, mariadb: M
 
 def test_a_row_locked_too_long_refuses_the_whole_batch(ballots: Ballots, mariadb: MariadbServer):
     ballots.insert(vote(1))
-    with closing(connect(mariadb.url, 5.0)) as other, other.cursor() as cursor:
-        cursor.execute("SELECT * FROM pollstorm_ballots WHERE vote = %s FOR UPDATE", (vote(1)[0],))
-        ballots._connected().cursor().execute("SET innodb_lock_wait_timeout = 0")
-        assert ballots._try(lambda c: _lock_twice(c)) is Delivery.REFUSED
-        other.rollback()
-    assert deliveries(mariadb) == {1: (1, 1)}
-
-
-def _lock_twice(cursor: pymysql.cursors.Cursor) -> Delivery:
-    cursor.execute("SET innodb_lock_wait_timeout = 0")
-    insert = "INSERT INTO pollstorm_ballots (vote, poll, choice, voter) VALUES (%s, 'p', 1, 'v')"
-    cursor.execute(insert, (2,))
-    cursor.execute("UPDATE pollstorm_ballots SET deliveries = 9")  # waits for the locked row
-    return Delivery.COUNTED
+    ballots._connected().cursor().execute("SET GLOBAL innodb_lock_wait_timeout = 1")
+    try:
+        ballots.close()  # the next connection has the short wait
+        with closing(connect(mariadb.url, 5.0)) as other, other.cursor() as cursor:
+            other.begin()
+            cursor.execute("UPDATE pollstorm_ballots SET deliveries = 7 WHERE choice = 1")
+            assert ballots.insert_batch([vote(2), vote(1)], 1) is Delivery.REFUSED
+            other.rollback()
+        assert deliveries(mariadb) == {1: (1, 1)}  # the batch's first row went with it
+    finally:
+        ballots._connected().cursor().execute("SET GLOBAL innodb_lock_wait_timeout = 5")
 
 
 def test_a_database_that_is_gone_refuses(ballots: Ballots):
@@ -98,12 +95,12 @@ def test_a_database_that_is_gone_refuses(ballots: Ballots):
 def test_a_lost_reply_to_the_commit_leaves_the_outcome_unknown(
     ballots: Ballots, monkeypatch: pytest.MonkeyPatch
 ):
-    connection = ballots._connected()
-
-    def lost() -> None:
+    def lost(*_: object) -> None:
         raise pymysql.err.OperationalError(2013, "Lost connection during query")
 
-    monkeypatch.setattr(connection, "commit", lost)
+    monkeypatch.setattr(ballots._connected(), "commit", lost)
+    assert ballots.insert_batch([vote(1)], 1) is Delivery.UNKNOWN
+    monkeypatch.setattr(ballots._connected(), "query", lost)
     assert ballots.insert(vote(1)) is Delivery.UNKNOWN
     assert ballots.insert(vote(2)) is Delivery.COUNTED  # on a new connection
 

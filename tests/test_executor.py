@@ -86,9 +86,9 @@ def test_values_larger_than_one_packet_arrive_whole(client: MetaClient):
 
 
 def test_a_reply_cut_in_pieces_is_put_together():
-    with server(b"VA 3 c1", b"7\r\nab", b"c\r\n") as address:
-        with closing(MetaClient(address, 1.0)) as client:
-            reply = client.meta_get("k")
+    pieces = (b"VA 3 c1", b"7\r\nab", b"c\r\n")
+    with server(*pieces) as address, closing(MetaClient(address, 1.0)) as client:
+        reply = client.meta_get("k")
     assert reply == Reply(Status.OK, 0, b"abc", 17)
 
 

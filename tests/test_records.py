@@ -97,6 +97,15 @@ def test_a_full_disk_is_met_before_anything_is_sent(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_operation_has_room_for_all_its_records_before_the_first(tmp_path: Path):
+    journal = Journal(tmp_path, Role.SITE)
+    for _ in range(3):
+        journal.start_operation(records=SEGMENT_RECORDS)
+        journal.open(1)
+    assert len(list(tmp_path.iterdir())) == 3
+    assert collect_journal(tmp_path, tmp_path / "j.parquet") == 3
+
+
 def test_no_records_give_an_empty_history(tmp_path: Path):
     assert collect_journal(tmp_path, tmp_path / "j.parquet") == 0
     assert rows(tmp_path / "j.parquet") == []

@@ -1,7 +1,7 @@
 """Ballots: votes as counted. Unique by vote id; a vote that arrives again gains a delivery.
 
-A statement that fails before its commit was sent has written nothing, because the server rolls
-back what it cannot finish. Only a lost reply to a commit leaves the outcome unknown.
+What the server refuses it has not written, because it rolls back what it cannot finish. Only when
+the reply to what commits is lost does the outcome stay unknown.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,6 +34,7 @@ FIND_POLL: Final = "SELECT question, choices FROM pollstorm_polls WHERE name = %
 
 INSERT: Final = COMMAND_CODES[InsertBallots]
 ROLLED_BACK: Final = (1205, 1213)  # lock wait timeout, deadlock: try again
+CLIENT_ERRORS: Final = range(2000, 3000)  # the connection's, not the server's: no answer was seen
 MAX_TRIES: Final = 3  # two processes that deadlock once rarely do so twice
 
 
@@ -46,7 +47,7 @@ class Delivery(Enum):
     UNKNOWN = "unknown"  # the reply to the commit was lost
 
 
-Statements: TypeAlias = Callable[[Cursor], Delivery]
+Transaction: TypeAlias = Callable[["Connection[Cursor]"], Delivery]
 
 
 class Ballots:
@@ -59,10 +60,10 @@ class Ballots:
         self._connection: Connection[Cursor] | None = None
 
     def insert(self, vote: Vote) -> Delivery:
-        """Insert one vote and commit. Never raises for anything that the database does."""
+        """Insert one vote; the statement commits. Never raises for what the database does."""
         if self._journal:
             self._journal.open(INSERT, vote=vote.vote_id)
-        delivery = self._try(lambda cursor: _insert_one(cursor, vote))
+        delivery = self._try(lambda connection: _insert_one(connection, vote))
         if self._journal:
             self._journal.close(_STATUS[delivery], 1)
         return delivery
@@ -71,7 +72,7 @@ class Ballots:
         """Insert all votes in one transaction: all are committed or none. Never raises."""
         if self._journal:
             self._journal.open(INSERT)
-        delivery = self._try(lambda cursor: _insert_many(cursor, votes, rows_per_statement))
+        delivery = self._try(lambda connection: _insert_many(connection, votes, rows_per_statement))
         if self._journal:
             self._journal.close(_STATUS[delivery], len(votes))
         return delivery
@@ -113,22 +114,21 @@ class Ballots:
             self.close()
             raise
 
-    def _try(self, statements: Statements) -> Delivery:
-        """Run the statements and commit, again if the server rolled back by itself."""
+    def _try(self, transaction: Transaction) -> Delivery:
+        """Run it, again if the server rolled it back by itself."""
         for _ in range(MAX_TRIES):
-            committing = False
             try:
                 connection = self._connected()
-                with connection.cursor() as cursor:
-                    delivery = statements(cursor)
-                committing = True
-                connection.commit()
-                return delivery
+            except pymysql.MySQLError:
+                return Delivery.REFUSED
+            try:
+                return transaction(connection)
             except pymysql.MySQLError as error:
                 self.close()
-                if committing:
+                code = error.args[0] if error.args else None
+                if not isinstance(code, int) or code in CLIENT_ERRORS:
                     return Delivery.UNKNOWN
-                if error.args[:1] not in [(code,) for code in ROLLED_BACK]:
+                if code not in ROLLED_BACK:
                     return Delivery.REFUSED
             except BaseException:
                 self.close()
@@ -144,17 +144,22 @@ _STATUS: Final = {
 }
 
 
-def _insert_one(cursor: Cursor, vote: Vote) -> Delivery:
-    # 1 row: inserted; 2: one more delivery; 0: the row stayed as it was, for another choice.
-    rows = cursor.execute(INSERT_ONE, vote_row(vote))
+def _insert_one(connection: "Connection[Cursor]", vote: Vote) -> Delivery:
+    with connection.cursor() as cursor:
+        # 1 row: inserted; 2: one more delivery; 0: the row stayed as it was, for another choice.
+        rows = cursor.execute(INSERT_ONE, vote_row(vote))
     return Delivery.COUNTED if rows else Delivery.CONFLICT
 
 
 def _insert_many(
-    cursor: Cursor, votes: Sequence[Vote], rows_per_statement: int
+    connection: "Connection[Cursor]", votes: Sequence[Vote], rows_per_statement: int
 ) -> Delivery:
-    for start in range(0, len(votes), rows_per_statement):
-        cursor.executemany(INSERT_MANY, [vote_row(v) for v in votes[start:][:rows_per_statement]])
+    rows = [vote_row(vote) for vote in votes]
+    connection.begin()
+    with connection.cursor() as cursor:
+        for start in range(0, len(rows), rows_per_statement):
+            cursor.executemany(INSERT_MANY, rows[start:][:rows_per_statement])
+    connection.commit()
     return Delivery.COUNTED
 
 

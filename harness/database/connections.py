@@ -15,8 +15,9 @@ READ_COMMITTED: Final = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"
 def connect(url: str, timeout_s: float) -> "Connection[pymysql.cursors.Cursor]":
     """Connect to `mysql://user:password@host:port/name[?unix_socket=/path]`.
 
-    Autocommit is off, and each statement sees what was committed before it. Raises PlanError for a
-    URL of another form, pymysql.err.OperationalError when the server does not answer in time.
+    A statement outside `begin` and `commit` commits by itself, and sees what was committed before
+    it. Raises PlanError for a URL of another form, pymysql.err.OperationalError when the server
+    does not answer in time.
     """
     parts = urlsplit(url)
     name = parts.path.lstrip("/")
@@ -35,7 +36,7 @@ def connect(url: str, timeout_s: float) -> "Connection[pymysql.cursors.Cursor]":
         password=unquote(parts.password or ""),
         database=name,
         charset="utf8mb4",
-        autocommit=False,
+        autocommit=True,
         init_command=READ_COMMITTED,
         connect_timeout=max(1, round(timeout_s)),
         read_timeout=timeout_s,

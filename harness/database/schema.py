@@ -40,7 +40,6 @@ def create(url: str, poll: Poll) -> None:
         cursor.execute(
             KEEP_POLL, (poll.name, poll.question, msgspec.json.encode(poll.choices).decode())
         )
-        connection.commit()
 
 
 def drop(url: str) -> None:

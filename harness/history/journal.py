@@ -16,7 +16,7 @@ from typing import Final
 
 import numpy as np
 
-from harness.history.recorder import Recorder
+from harness.history.recorder import SEGMENT_RECORDS, Recorder
 from harness.protocol.commands import KeyKind, Status
 
 
@@ -46,6 +46,8 @@ JOURNAL_DTYPE: Final = np.dtype(
     ]
 )
 """(pid, thread, operation) names one machine's run; its records in begin order are its life."""
+
+ROOM: Final = 16  # records for one run of a machine that need not wait
 
 _OPEN: Final = struct.Struct("<qqQQQQIIHHBBBB")
 _CLOSE: Final = struct.Struct("<q")
@@ -77,8 +79,12 @@ class Journal:
         self._offset = 0
         self._vote = 0
 
-    def start_operation(self, queue: int = 0) -> None:
-        """The next records belong to a new machine's run on that queue."""
+    def start_operation(self, queue: int = 0, records: int = ROOM) -> None:
+        """The next records belong to a new machine's run on that queue.
+
+        Raises RecordingError when the disk has no room for so many; nothing has been sent then.
+        """
+        self._recorder.require_room(min(records, SEGMENT_RECORDS))
         self._operation += 1
         self._queue = queue
 

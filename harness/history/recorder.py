@@ -42,6 +42,14 @@ class Recorder:
         self.offset = offset + self._record_bytes
         return offset
 
+    def require_room(self, records: int) -> None:
+        """Have that many records (at most a segment's) ready, so that none of them can fail.
+
+        Raises RecordingError.
+        """
+        if self.offset + records * self._record_bytes > self._segment_bytes:
+            self._open_segment()
+
     def _open_segment(self) -> None:
         path = self._stem.with_name(f"{self._stem.name}.{self._segments}.bin")
         descriptor = -1

@@ -11,13 +11,21 @@ from harness.armed import ArmedPage
 from harness.cache.executor import MemcachedExecutor
 from harness.cache.meta_client import MetaClient
 from harness.database.ballots import Ballots, Delivery
-from harness.history.journal import Journal, Role
+from harness.history.journal import ROOM, Journal, Role
 from harness.modes.direct import ANSWERS
 from harness.modes.mode import Answer, Totals
 from harness.modes.polls import PollBook
 from harness.modes.totals import cached_totals
 from harness.plan import Deployment, QueuePlan
-from harness.protocol.classic import AfterPatience, Drained, Queue, Receipt, drain, enqueue
+from harness.protocol.classic import (
+    NAP_NS,
+    AfterPatience,
+    Drained,
+    Queue,
+    Receipt,
+    drain,
+    enqueue,
+)
 from harness.protocol.commands import Command, InsertBallots, Reply, Status
 from harness.protocol.drive import drive
 from harness.vote import Poll, Vote
@@ -55,6 +63,8 @@ class QueuedSession:
         self._client = MetaClient(deployment.memcached[0], plan.memcached.timeout_s)
         self._execute = executor(deployment, self._client, Role.SITE, journal).execute
         self._queues = queues(plan.queue)
+        # One record per nap at most, and those of the hold: a full disk is met before the first.
+        self._records = round(plan.queue.patience_s * 1e9 / NAP_NS) + ROOM
         self._after_patience = AfterPatience(plan.queue.after_patience)
         self._ballots = Ballots(deployment.database, plan.database.timeout_s, journal)
         self._polls = PollBook(self._ballots)
@@ -65,7 +75,7 @@ class QueuedSession:
     def accept(self, vote: Vote) -> Answer:
         number = vote.vote_id % len(self._queues)
         if self._journal:
-            self._journal.start_operation(number)
+            self._journal.start_operation(number, self._records)
         take_over = self._after_patience is AfterPatience.TAKEOVER
         receipt = drive(
             enqueue(self._queues[number], [vote.to_message()], take_over=take_over), self._execute
