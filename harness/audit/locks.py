@@ -164,7 +164,7 @@ def _read(trial: TrialFolder) -> tuple[pd.DataFrame, int]:
         connection.execute(_OPERATIONS)
         frame = connection.execute(_HOLDS).df()
         (gave_up,) = connection.execute(
-            "SELECT count_if(kind = 'gave up') FROM operations"
+            "SELECT count(*) FROM operations WHERE kind = 'gave up'"
         ).fetchone() or (0,)
     return frame, gave_up
 
