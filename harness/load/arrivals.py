@@ -131,7 +131,8 @@ def _poisson_times_s(plan: Plan, per_vote: float, random: np.random.Generator) -
     steps = (rate_per_s[1:] + rate_per_s[:-1]) / 2 * np.diff(grid_s)
     cumulative = np.concatenate([[0.0], np.cumsum(steps)])
     number = random.poisson(cumulative[-1])
-    return np.interp(np.sort(random.random(number)) * cumulative[-1], cumulative, grid_s)
+    times_s: Floats = np.interp(np.sort(random.random(number)) * cumulative[-1], cumulative, grid_s)
+    return times_s
 
 
 def _choices(plan: Plan, votes: int) -> npt.NDArray[np.uint16]:

@@ -5,7 +5,6 @@ from typing import Final
 
 import gevent
 import gevent.socket
-import greenlet
 
 from harness.load.answer import Answer, read_answer
 from harness.load.request import Target
@@ -80,7 +79,7 @@ class Connection:
         self._socket.setblocking(False)
         self.is_stale = False
         """Whether something came while nothing was asked: the site has closed it."""
-        self._reader: greenlet.greenlet | None = None
+        self._reader: gevent.Greenlet | None = None
         self._hub = gevent.get_hub()
         self._watcher = self._hub.loop.io(self._socket.fileno(), READABLE)
         self._watcher.start(self._on_readable)
@@ -104,7 +103,7 @@ class Connection:
         self._socket.close()
 
     def _receive(self, most: int) -> bytes:
-        self._reader = greenlet.getcurrent()
+        self._reader = gevent.getcurrent()
         try:
             self._hub.switch()
         finally:

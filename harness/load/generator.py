@@ -11,10 +11,13 @@ import signal
 import sys
 import time
 from pathlib import Path
+from statistics import fmean
 from typing import Final
 
 import gevent
+from gevent.monkey import get_original
 from locust.env import Environment
+from locust.event import EventHook
 
 from harness.errors import Interrupted, PollstormError, ServiceError
 from harness.history.ledger import Ledger
@@ -32,34 +35,48 @@ FULL_SPEED_USERS: Final = 32
 FULL_SPEED_PER_S: Final = 200_000
 
 
+sleep = get_original("time", "sleep")  # of threads; Locust has made the usual one greenlets'
+
+
 class LoadVoter(Voter):
     """The voter of generator processes."""
 
 
 class Gauge:
-    """Samples the number of votes in flight, by time, from the load's start to its planned end."""
+    """Samples the number of votes in flight from the load's start to its planned end.
+
+    In a thread of its own, because the event loop is no neutral place to look from: it wakes just
+    when arrivals are due, and a sample taken there finds them all under way.
+    """
 
     def __init__(self, turnout: Turnout, lasts_s: float) -> None:
         self._turnout = turnout
-        self._samples = int(lasts_s / SAMPLE_S)
-        self._sum = 0
-        self._taken = 0
-        self.longest_block_ns = 0
+        self._until_ns = turnout.start_ns + int(lasts_s * NS_PER_S)
+        self._samples: list[int] = []
+        self.is_stopped = False
 
     def run(self) -> None:
-        for number in range(self._samples):
-            due_ns = self._turnout.start_ns + int(number * SAMPLE_S * NS_PER_S)
-            wait_s = (due_ns - time.monotonic_ns()) / NS_PER_S
-            if wait_s < -SAMPLE_S:
-                continue  # a block went over it; the sample before it has seen how long
-            gevent.sleep(max(0.0, wait_s))
-            self.longest_block_ns = max(self.longest_block_ns, time.monotonic_ns() - due_ns)
-            self._sum += self._turnout.in_flight
-            self._taken += 1
+        sleep(max(0.0, (self._turnout.start_ns - time.monotonic_ns()) / NS_PER_S))
+        while time.monotonic_ns() < self._until_ns and not self.is_stopped:
+            self._samples.append(self._turnout.in_flight)
+            sleep(SAMPLE_S)
 
     @property
     def mean(self) -> float | None:
-        return self._sum / self._taken if self._taken else None
+        return fmean(self._samples) if self._samples else None
+
+
+class Pulse:
+    """Beats in the event loop, and knows the longest that the loop was busy or off the CPU."""
+
+    def __init__(self) -> None:
+        self.longest_block_ns = 0
+
+    def run(self) -> None:
+        while True:  # until its greenlet is killed at the end of the load
+            due_ns = time.monotonic_ns() + int(SAMPLE_S * NS_PER_S)
+            gevent.sleep(SAMPLE_S)
+            self.longest_block_ns = max(self.longest_block_ns, time.monotonic_ns() - due_ns)
 
 
 class Generator:
@@ -89,7 +106,10 @@ class Generator:
             Ledger(Path(shard.ledger_folder), shard.generator),
             plan.voters,
         )
-        self._runner = Environment(user_classes=[LoadVoter]).create_local_runner()
+        environment = Environment(user_classes=[LoadVoter])
+        self._runner = environment.create_local_runner()
+        # Locust's statistics, a tenth of a vote's cost, would be shown to nobody here.
+        environment.events.request = EventHook()
 
     def play(self) -> GeneratorReport:
         """Play the shard to its end. Raises PollstormError."""
@@ -98,6 +118,7 @@ class Generator:
             gevent.signal_handler(number, turnout.over.set)
         try:
             self._runner.start(self._users, spawn_rate=self._users)
+            assert self._runner.spawning_greenlet
             self._runner.spawning_greenlet.join()
             turnout.start(self._await_start())
             return self._report()
@@ -121,27 +142,29 @@ class Generator:
     def _report(self) -> GeneratorReport:
         """Wait for the end, and what there is to say then. Raises RecordingError."""
         turnout = self._turnout
-        gauge = Gauge(turnout, self._lasts_s)
-        sampling = gevent.spawn(gauge.run)
+        gauge, pulse = Gauge(turnout, self._lasts_s), Pulse()
+        sampling = gevent.get_hub().threadpool.spawn(gauge.run)
+        beating = gevent.spawn(pulse.run)
         cpu_s = time.process_time()
         until_ns = turnout.start_ns + int((self._lasts_s + self._patience_s) * NS_PER_S)
         turnout.over.wait((until_ns - time.monotonic_ns()) / NS_PER_S)
-        if turnout.failure:
-            raise turnout.failure
         elapsed_s = (time.monotonic_ns() - turnout.start_ns) / NS_PER_S
         cpu_s = time.process_time() - cpu_s
-        if turnout.unanswered:
-            sampling.kill()
-        sampling.join()  # it ends with the planned duration
+        beating.kill()
+        gauge.is_stopped = turnout.unanswered > 0
+        sampling.get()  # it ends with the planned duration
+        if turnout.failure:
+            raise turnout.failure
         return GeneratorReport(
             generator=self._shard.generator,
             planned=self._planned.votes,
             sent=turnout.sent,
             attempts=turnout.attempts,
+            answered=turnout.ended,
             in_flight=gauge.mean,
             elapsed_s=elapsed_s,
             cpu_s=cpu_s,
-            longest_block_ms=gauge.longest_block_ns / 1e6,
+            longest_block_ms=pulse.longest_block_ns / 1e6,
             unanswered=turnout.unanswered,
         )
 

@@ -80,6 +80,7 @@ class Turnout:
         self.in_flight = 0  # votes sent, not answered yet
         self.sent = 0  # votes of which at least one attempt left
         self.attempts = 0
+        self.ended = 0  # attempts that are not under way any more
         self._planned = planned
         self._ledger = ledger
         self.unanswered = len(planned)
@@ -187,6 +188,7 @@ class Turnout:
         finally:
             answered_ns = monotonic_ns()
             self.in_flight -= is_vote
+            self.ended += 1
             if record:
                 record.close(answered_ns, ending.outcome, ending.status, ending.trouble)
         return ending, answered_ns
@@ -209,18 +211,16 @@ class Turnout:
         finally:
             timeout.close()
         status = answer.status
-        return Ending(
-            outcome_of(status), status, Trouble.NONE, answer.length, answer.retry_after_s
-        )
+        return Ending(outcome_of(status), status, Trouble.NONE, answer.length, answer.retry_after_s)
 
 
-class Voter(locust.User):  # type: ignore[misc]
+class Voter(locust.User):
     """Plays arrivals of the current turnout, one after the other, until it is stopped."""
 
     abstract = True
     turnout: ClassVar[Turnout]
 
-    @locust.task  # type: ignore[untyped-decorator]
+    @locust.task
     def take_arrivals(self) -> None:
         turnout = self.turnout
         try:

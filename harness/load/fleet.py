@@ -1,0 +1,170 @@
+"""The generator processes of one load: started together, watched, never waited for without end."""
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from harness.errors import Exit, RecordingError, ServiceError
+from harness.load.request import ALLOW_TARGET
+from harness.load.shard import GeneratorReport, Shard
+from harness.plan import Plan
+from harness.run_folder import write_atomically
+from harness.services.cores import share_cores
+from harness.services.processes import Child, Supervisor
+
+CEILING_S: Final = 1.0  # tens of thousands of requests: enough for a rate within a few per cent
+LEAD_NS: Final = 100_000_000  # ten looks at the start file fit in before the load starts
+TICK_S: Final = 0.1
+# A generator that was told to stop closes its rows in milliseconds, unless its core is hogged.
+STOP_S: Final = 5.0
+
+
+class FleetReport(NamedTuple):
+    """How the load went, as far as the generators can tell."""
+
+    start_ns: int  # CLOCK_MONOTONIC of the plan's second 0
+    reports: dict[int, GeneratorReport]
+    missing_generators: tuple[int, ...]  # died: their ledgers end early
+
+    @property
+    def partial(self) -> bool:
+        return bool(self.missing_generators)
+
+    @property
+    def in_flight_mean(self) -> float | None:
+        """Votes in flight on average, over all generators; None when one did not say."""
+        means = [report.in_flight for report in self.reports.values()]
+        known = [mean for mean in means if mean is not None]
+        return sum(known) if len(known) == len(means) and not self.partial else None
+
+
+class Fleet:
+    """Plays a plan's load against one site."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        supervisor: Supervisor,
+        host: str,
+        port: int,
+        ledger_folder: Path,
+        logs: Path,
+    ) -> None:
+        self._plan = plan
+        self._supervisor = supervisor
+        self._host = host
+        self._port = port
+        self._ledger_folder = ledger_folder
+        self._logs = logs
+
+    def measure_ceiling(self) -> float:
+        """Requests per second that the generators can send to a route that does nothing.
+
+        Their ledgers are on, and thrown away. Raises PollstormError.
+        """
+        folder = self._supervisor.temporary_directory()
+        try:
+            report = self._play(folder, folder, CEILING_S, lambda _: None, lambda _: None)
+        finally:
+            self._supervisor.remove(folder)
+        if report.partial:
+            raise ServiceError(f"a generator died while its ceiling was measured; see {self._logs}")
+        return sum(r.answered / r.elapsed_s for r in report.reports.values())
+
+    def run(
+        self,
+        on_start: Callable[[int], None] = lambda _: None,
+        on_tick: Callable[[float], None] = lambda _: None,
+    ) -> FleetReport:
+        """Play the load to its end.
+
+        `on_start` gets the start (CLOCK_MONOTONIC, ns), just before it; `on_tick` the seconds
+        since, about ten times a second. A generator that is killed is reported as missing.
+        Raises PollstormError when one gives up, and passes on what interrupts it; none runs on.
+        """
+        folder = self._supervisor.temporary_directory()
+        try:
+            return self._play(folder, self._ledger_folder, 0.0, on_start, on_tick)
+        finally:
+            self._supervisor.remove(folder)
+
+    def _play(
+        self,
+        folder: Path,
+        ledger_folder: Path,
+        void_for_s: float,
+        on_start: Callable[[int], None],
+        on_tick: Callable[[float], None],
+    ) -> FleetReport:
+        shards = [
+            Shard(
+                plan=self._plan,
+                generator=generator,
+                generators=self._plan.voters.generators,
+                host=self._host,
+                port=self._port,
+                ledger_folder=str(ledger_folder),
+                ready_file=str(folder / f"ready-{generator}"),
+                start_file=str(folder / "start"),
+                report_file=str(folder / f"report-{generator}.json"),
+                void_for_s=void_for_s,
+            )
+            for generator in range(self._plan.voters.generators)
+        ]
+        children = [self._spawn(shard, folder) for shard in shards]
+        try:
+            for shard, child in zip(shards, children, strict=True):
+                is_ready = Path(shard.ready_file).exists
+                self._supervisor.wait_until_ready(child, is_ready, self._plan.limits.start_s)
+            start_ns = time.monotonic_ns() + LEAD_NS
+            write_atomically(folder / "start", str(start_ns).encode())
+            on_start(start_ns)
+            self._watch(children, start_ns, void_for_s or self._plan.duration_s, on_tick)
+        finally:
+            for child in children:
+                child.stop(STOP_S)
+        for child in children:
+            require_no_failure(child)
+        found = {shard.generator: GeneratorReport.read(Path(shard.report_file)) for shard in shards}
+        reports = {generator: report for generator, report in found.items() if report}
+        return FleetReport(start_ns, reports, tuple(sorted(found.keys() - reports.keys())))
+
+    def _spawn(self, shard: Shard, folder: Path) -> Child:
+        path = folder / f"shard-{shard.generator}.json"
+        shard.write(path)
+        allowed = os.environ.get(ALLOW_TARGET)
+        return self._supervisor.spawn(
+            f"generator {shard.generator}",
+            [sys.executable, "-m", "harness.load.generator", str(path)],
+            log=self._logs / f"generator-{shard.generator}.log",
+            cpus=share_cores().generator,
+            env={ALLOW_TARGET: allowed} if allowed else None,
+        )
+
+    def _watch(
+        self,
+        children: list[Child],
+        start_ns: int,
+        lasts_s: float,
+        on_tick: Callable[[float], None],
+    ) -> None:
+        """Until all have ended by themselves, or have had all the time that the plan gives them."""
+        plan = self._plan
+        limit_s = lasts_s + plan.voters.timeout_s + plan.limits.grace_s + STOP_S
+        elapsed_s = 0.0
+        while elapsed_s < limit_s and any(child.poll() is None for child in children):
+            time.sleep(TICK_S)
+            elapsed_s = (time.monotonic_ns() - start_ns) / 1e9
+            on_tick(max(0.0, elapsed_s))
+
+
+def require_no_failure(child: Child) -> None:
+    """Raises the error that a generator ended with; one that was killed has none."""
+    code = child.poll()
+    if code == Exit.FAILED:
+        raise RecordingError(child.log_tail())
+    if code is not None and code > 0 and code != Exit.INTERRUPTED:
+        raise ServiceError(f"{child.name}: {child.log_tail()} ({child.log})")
