@@ -1,0 +1,231 @@
+"""Verdicts, repetitions, and `pollstorm audit` over whole run folders."""
+
+import shutil
+from pathlib import Path
+
+import duckdb
+import msgspec
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from harness.audit.accounts import PARTS
+from harness.audit.examination import audit_run, examine
+from harness.audit.verdict import judge_votes, promise_kept
+from harness.cli.audit import audit
+from harness.errors import Exit, HistoryError
+from harness.history.store import write_parquet
+from harness.plan import Plan
+from harness.result import Accounts, ModeResult, RunResult
+from harness.run_folder import RunFolder, TrialFolder
+from harness.vote import Outcome
+from tests.histories import attempt, ballot, facts, make_run, make_trial
+
+STEADY = [attempt(n, answered_after_ms=2) for n in range(100)]
+BALLOTS = [ballot(n) for n in range(100)]
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory) -> Path:
+    return make_run(tmp_path_factory.mktemp("run") / "run", duration_s=6.0, peak_per_s=250).path
+
+
+@pytest.fixture
+def run(original, tmp_path) -> RunFolder:
+    return RunFolder(shutil.copytree(original, tmp_path / "run"))
+
+
+def audited(folder: RunFolder) -> RunResult:
+    return audit_run(folder, command="pollstorm run x", started_utc="2026-01-01", partial=False)
+
+
+def damage_ballots(trial: TrialFolder) -> None:
+    """Remove seven ballots and deliver three others once more; all were delivered once."""
+    ballots = duckdb.sql(f"SELECT * FROM '{trial.ballots}' ORDER BY vote").df()
+    once = ballots.index[ballots["deliveries"] == 1]
+    ballots.loc[once[7:10], "deliveries"] += 1
+    write_parquet(ballots.drop(once[:7]), trial.ballots)
+
+
+def accounts(**changes: int) -> Accounts:
+    zeros = dict.fromkeys(Accounts.__struct_fields__, 0)
+    return Accounts(**zeros | {"acknowledged": 300, "counted": 300} | changes)
+
+
+@pytest.mark.parametrize(
+    ("settled", "trial_facts", "votes"),
+    [
+        (accounts(), facts(), "kept"),
+        (accounts(lost=1), facts(), "lost"),
+        (accounts(altered=1), facts(drained=False), "lost"),
+        (accounts(), facts(drained=False), "unknown"),
+        (accounts(pending=2), facts(drained=False), "unknown"),
+        (accounts(unrecorded=1), facts(), "unknown"),
+        (accounts(), facts(missing_generators=(3,)), "unknown"),
+        (accounts(acknowledged=0), facts(), "unknown"),
+        (accounts(absent=5, phantom=1, duplicated=1), facts(), "kept"),
+    ],
+)
+def test_kept_is_said_only_when_all_is_known(settled, trial_facts, votes):
+    judgement = judge_votes(settled, trial_facts)
+    assert judgement.votes == votes
+    assert (judgement.lost_at_most_per_vote == 0.01) is (votes == "kept")
+    assert bool(judgement.reasons) is (votes == "unknown" or not trial_facts.drained)
+
+
+@pytest.mark.parametrize("broken", ["lost", "altered", "resurrected", "duplicated"])
+def test_a_promise_is_to_lose_and_double_nothing(broken):
+    assert promise_kept(True, accounts(), "kept") is True
+    assert promise_kept(True, accounts(), "unknown") is None
+    assert promise_kept(True, accounts(**{broken: 1}), "unknown") is False
+    assert promise_kept(False, accounts(**{broken: 1}), "lost") is None
+
+
+def test_the_audit_of_a_whole_run(run):
+    result = audited(run)
+    assert result == run.result()
+    assert (result.verdict.votes, result.verdict.measurement) == ("lost", "sound")
+    assert result.exit_code == Exit.OK  # classic promises nothing
+    for mode in result.modes.values():
+        assert sum(getattr(mode.accounts, name) for name in PARTS) == mode.accounts.sent
+    for name in ("direct", "cached"):
+        assert result.modes[name].promise_kept is True
+        assert result.modes[name].lock.grants == 0
+    classic = result.modes["classic"]
+    assert classic.promise_kept is None
+    assert classic.lock.takeovers >= 1
+    assert classic.lock.cold_grants >= 1
+    assert classic.lock.overlaps >= 2
+    assert classic.accounts.lost >= 1
+    assert classic.faults
+
+
+def changed(before: ModeResult, after: ModeResult) -> dict[str, int]:
+    return {
+        name: difference
+        for name in Accounts.__struct_fields__
+        if (difference := getattr(after.accounts, name) - getattr(before.accounts, name))
+    }
+
+
+def test_seven_ballots_removed_and_three_raised_are_found_and_nothing_else(run):
+    before = audited(run)
+    for mode in ("direct", "classic"):
+        damage_ballots(run.trial(mode))
+    after = audited(run)
+    expected = {"counted": -7, "lost": 7, "duplicated": 3, "extra_deliveries": 3}
+    assert changed(before.modes["direct"], after.modes["direct"]) == expected
+    assert changed(before.modes["classic"], after.modes["classic"]) == expected
+    assert changed(before.modes["cached"], after.modes["cached"]) == {}
+    assert after.modes["direct"].promise_kept is False
+    assert after.exit_code == Exit.BROKEN_PROMISE
+    assert before.modes["classic"].latency_ms == after.modes["classic"].latency_ms
+
+
+def test_an_unreadable_history_makes_its_mode_unknown_and_leaves_the_others(run):
+    run.trial("cached").ballots.write_bytes(b"no parquet")
+    result = audited(run)
+    assert result.modes["cached"].verdict.votes == "unknown"
+    assert "unreadable" in result.modes["cached"].verdict.reasons[0]
+    assert result.modes["direct"].verdict.votes == "kept"
+    assert result.exit_code == Exit.INCONCLUSIVE
+
+
+def test_an_unreadable_journal_invalidates_the_figures_and_not_the_accounts(run):
+    run.trial("classic").journal.unlink()
+    classic = audited(run).modes["classic"]
+    assert (classic.verdict.votes, classic.verdict.measurement) == ("lost", "invalid")
+    assert classic.lock.grants == 0
+
+
+def test_a_mode_that_was_planned_and_not_driven_is_inconclusive(run):
+    shutil.rmtree(run.trial("cached").path)
+    result = audited(run)
+    assert result.exit_code == Exit.INCONCLUSIVE
+    assert "cached: It was planned and not driven." in result.verdict.reasons
+
+
+def test_slos_are_held_against_the_mode(tmp_path):
+    trial = make_trial(tmp_path / "trial", STEADY, BALLOTS[1:])
+    plan = Plan(scenario="x", slo=("p99<2ms", "p99<=0.002s", "lost=0", "acknowledged_per_s<101"))
+    assert [slo.held for slo in examine(trial, plan).slo] == [False, True, False, True]
+
+
+def test_repetitions_are_pooled_and_kept_apart(tmp_path):
+    plan = Plan(scenario="x", modes=("direct",), repeat=3)
+    folder = RunFolder.create(tmp_path, plan, tmp_path / "run")
+    slow = [attempt(n, answered_after_ms=8) for n in range(100)]
+    make_trial(folder.trial("direct", 1).path, STEADY, BALLOTS)
+    make_trial(folder.trial("direct", 2).path, slow, BALLOTS[2:])
+    make_trial(folder.trial("direct", 3).path, slow, BALLOTS)
+    direct = audited(folder).modes["direct"]
+    assert direct.lost_range == (0, 2)
+    assert (direct.accounts.sent, direct.accounts.lost) == (300, 2)
+    assert (direct.latency_ms.p50, direct.trials[0].latency_ms.p50) == (8, 2)
+    assert direct.rates_per_s.sent == 100
+    assert [trial.verdict.votes for trial in direct.trials] == ["kept", "lost", "kept"]
+    assert direct.verdict.votes == "lost"
+    folder.trial("direct", 2).ballots.write_bytes(b"")
+    direct = audited(folder).modes["direct"]
+    assert (direct.verdict.votes, direct.lost_range) == ("unknown", (0, 0))
+    assert direct.accounts.sent == 200
+    assert direct.promise_kept is None
+
+
+def test_all_repetitions_kept_have_one_bound_together(tmp_path):
+    plan = Plan(scenario="x", modes=("direct",), repeat=2)
+    folder = RunFolder.create(tmp_path, plan, tmp_path / "run")
+    for repetition in (1, 2):
+        make_trial(folder.trial("direct", repetition).path, STEADY, BALLOTS)
+    verdict = audited(folder).modes["direct"].verdict
+    assert verdict.lost_at_most_per_vote == pytest.approx(3 / 200)
+
+
+def invoke(*arguments: object) -> tuple[int, str]:
+    """Exit code and output of the verb, which says its code by returning it."""
+    outcome = CliRunner().invoke(audit, [str(a) for a in arguments], standalone_mode=False)
+    if outcome.exception:
+        raise outcome.exception
+    return outcome.return_value, outcome.output
+
+
+def test_the_verb_audits_again_and_keeps_the_command(run):
+    first = audited(run)
+    code, output = invoke(run.path, "--json")
+    again = msgspec.json.decode(output, type=RunResult)
+    assert (code, again) == (Exit.OK, first)
+    assert (again.command, again.started_utc) == ("pollstorm run x", "2026-01-01")
+    run.result_file.unlink()
+    code, output = invoke(run.path)
+    assert code == Exit.OK
+    assert "extra_deliveries" in output
+    assert run.result().command.endswith("plan.toml")
+
+
+def test_the_verb_audits_files_from_elsewhere(tmp_path):
+    trial = make_trial(tmp_path / "trial", STEADY, BALLOTS)
+    code, output = invoke("--ledger", trial.ledger, "--ballots", trial.ballots, "--json")
+    assert code == Exit.OK
+    assert msgspec.json.decode(output)["accounts"]["counted"] == 100
+    write_parquet(pd.DataFrame({"vote": [1], "choice": [1]}), trial.ballots)
+    code, output = invoke("--ledger", trial.ledger, "--ballots", trial.ballots)
+    assert code == Exit.BROKEN_PROMISE
+    assert "Votes: lost." in output
+
+
+def test_the_verb_refuses_what_proves_nothing(tmp_path):
+    trial = make_trial(tmp_path / "trial", [attempt(0, Outcome.REFUSED)], [])
+    code, _ = invoke("--ledger", trial.ledger, "--ballots", trial.ballots)
+    assert code == Exit.INCONCLUSIVE
+    trial.ledger.write_bytes(b"PAR1")
+    with pytest.raises(HistoryError) as caught:
+        invoke("--ledger", trial.ledger, "--ballots", trial.ballots)
+    assert caught.value.exit_code == Exit.INCONCLUSIVE
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("arguments", [[], ["x", "--ledger", "y"], ["--ledger", "y"], ["/nowhere"]])
+def test_the_verb_says_what_to_give(arguments):
+    with pytest.raises(Exception, match="give") as caught:
+        invoke(*arguments)
+    assert caught.value.exit_code == Exit.USAGE
