@@ -218,11 +218,13 @@ class Voter(locust.User):
     """Plays arrivals of the current turnout, one after the other, until it is stopped."""
 
     abstract = True
-    turnout: ClassVar[Turnout]
+    turnout: ClassVar[Turnout | None] = None
 
     @locust.task
     def take_arrivals(self) -> None:
         turnout = self.turnout
+        if not turnout:
+            raise StopUser  # a user too late for the load
         try:
             while not turnout.failure:
                 arrival, free_ns = turnout.take()
