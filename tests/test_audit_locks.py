@@ -188,3 +188,21 @@ def test_a_drain_is_a_hold_of_the_flusher(tmp_path):
     frame = holds(make_trial(tmp_path / "trial", journal=journal))
     assert list(frame["role"]) == [Role.FLUSHER]
     assert list(frame["end_ns"] - frame["start_ns"]) == [4_000_000]
+
+
+def test_a_command_without_an_answer_has_no_place_in_the_order(tmp_path):
+    before = clean(0, (5, 6, 7, 8), pid=1)
+    after = clean(10, (10, 11, 12, 13), pid=2)
+    after[2] = command(Set, SLOT, begin=12, slot=1, pid=2, status=Status.LOST)
+    assert figures(tmp_path, before + after).overlaps == 0
+
+
+def test_setting_the_lock_to_one_in_a_cold_start_is_no_release(tmp_path):
+    journal = [
+        command(Incr, LOCK, begin=0, status=Status.MISSING),
+        command(Set, LOCK, begin=1, cas=1),
+        command(Set, POINTER, begin=2, cas=2),
+        command(Incr, POINTER, begin=3, status=Status.LOST),  # and here the process was killed
+    ]
+    lock = figures(tmp_path, journal)
+    assert (lock.cold_grants, lock.hold_ms.max) == (1, None)
