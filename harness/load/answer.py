@@ -10,6 +10,7 @@ from harness.vote import Outcome
 RECEIVE_BYTES: Final = 65_536
 # A results page has at most 100 choices; 4 MiB is far beyond any, and bounds what one answer takes.
 MAX_ANSWER_BYTES: Final = 4 * 2**20
+MAX_HEAD_BYTES: Final = 65_536  # as the standard library has it for one line
 
 CERTAINLY_NOT_WRITTEN: Final = frozenset(
     {400, 401, 403, 404, 405, 409, 411, 413, 415, 422, 429, 503}
@@ -42,8 +43,15 @@ def read_answer(receive: Callable[[int], bytes]) -> Answer:
 
     Raises Nonsense, and ConnectionError when the connection ends before the answer does.
     """
-    first = receive(RECEIVE_BYTES)
-    return _in_one_piece(first) or _piece_by_piece(first, receive)
+    data = receive(RECEIVE_BYTES)
+    while b"\r\n\r\n" not in data:  # nor would the standard library notice half a head
+        if data[:5] != b"HTTP/"[: len(data)] or len(data) > MAX_HEAD_BYTES:
+            raise Nonsense(f"no HTTP: {data[:80]!r}")
+        more = receive(RECEIVE_BYTES)
+        if not more:
+            raise ConnectionError("the connection ended before the answer")
+        data += more
+    return _in_one_piece(data) or _piece_by_piece(data, receive)
 
 
 def _in_one_piece(data: bytes) -> Answer | None:
@@ -70,8 +78,8 @@ def _piece_by_piece(first: bytes, receive: Callable[[int], bytes]) -> Answer:
         while response.read(RECEIVE_BYTES):
             if stream.taken > MAX_ANSWER_BYTES:
                 raise Nonsense(f"the answer is longer than {MAX_ANSWER_BYTES} bytes")
-    except (http.client.RemoteDisconnected, http.client.IncompleteRead) as error:
-        raise ConnectionError("the connection ended before the answer") from error
+    except http.client.IncompleteRead as error:
+        raise ConnectionError("the connection ended within the answer") from error
     except (http.client.HTTPException, ValueError) as error:
         raise Nonsense(repr(error)) from error
     if stream.ended and response.length:

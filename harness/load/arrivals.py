@@ -23,9 +23,9 @@ from harness.vote import mint
 
 Floats = npt.NDArray[np.float64]
 
-# Λ is tabulated in so many steps and interpolated between: 20 µs each for a load of 20 s, where
-# a jump of the curve is smeared over one of them; 8 MB.
-GRID_STEPS: Final = 2**20
+# Λ is tabulated in so many steps and interpolated between: 76 µs each for a load of 20 s, 14 ms
+# for one of an hour; a jump of the curve is smeared over one of them. 2 MB.
+GRID_STEPS: Final = 2**18
 # Users beyond what time-outs alone need: retries, and time-outs that strike late.
 SPARE_USERS: Final = 1.1
 MORE_SPARE_USERS: Final = 8
@@ -81,6 +81,12 @@ def schedule(plan: Plan, generator: int, generators: int) -> Schedule:
     return Schedule(planned_ns[mine], kind[mine], vote, choice[mine])
 
 
+def expected_votes(plan: Plan) -> float:
+    """How many votes the curve lets expect, without drawing them."""
+    _, cumulative = _cumulative_votes(plan)
+    return float(cumulative[-1])
+
+
 def planned_votes(plan: Plan) -> dict[int, int]:
     """Generator → number of votes that it will mint: ids 0 to that number, not included."""
     generators = plan.voters.generators
@@ -126,13 +132,19 @@ def _all_arrivals(plan: Plan) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uin
 
 def _poisson_times_s(plan: Plan, per_vote: float, random: np.random.Generator) -> Floats:
     """Sorted times of a Poisson process with rate per_vote·λ(t) over the plan's duration."""
-    grid_s = np.linspace(0.0, plan.duration_s, GRID_STEPS + 1)
-    rate_per_s = per_vote * rate_at(plan.arrivals, grid_s)
-    steps = (rate_per_s[1:] + rate_per_s[:-1]) / 2 * np.diff(grid_s)
-    cumulative = np.concatenate([[0.0], np.cumsum(steps)])
+    grid_s, cumulative = _cumulative_votes(plan)
+    cumulative = per_vote * cumulative
     number = random.poisson(cumulative[-1])
     times_s: Floats = np.interp(np.sort(random.random(number)) * cumulative[-1], cumulative, grid_s)
     return times_s
+
+
+def _cumulative_votes(plan: Plan) -> tuple[Floats, Floats]:
+    """Λ(t), votes expected until t, at the steps of a grid over the plan's duration."""
+    grid_s = np.linspace(0.0, plan.duration_s, GRID_STEPS + 1)
+    rate_per_s = rate_at(plan.arrivals, grid_s)
+    steps = (rate_per_s[1:] + rate_per_s[:-1]) / 2 * np.diff(grid_s)
+    return grid_s, np.concatenate([[0.0], np.cumsum(steps)])
 
 
 def _choices(plan: Plan, votes: int) -> npt.NDArray[np.uint16]:
