@@ -15,7 +15,7 @@ import msgspec
 from harness.audit.examination import audit_run
 from harness.environment import describe_environment
 from harness.errors import PlanError, PollstormError
-from harness.load.arrivals import planned_votes
+from harness.load.arrivals import expected_votes
 from harness.modes.mode import find_mode
 from harness.plan import Plan
 from harness.report.page import render
@@ -82,9 +82,9 @@ def require_disk(plan: Plan, destination: Destination) -> None:
     place = destination.out or destination.parent
     while not place.exists():
         place = place.parent
-    votes = sum(planned_votes(plan).values())
+    votes = expected_votes(plan)
     trials = len(plan.modes) * plan.repeat
-    needed = trials * votes * BYTES_PER_VOTE + BYTES_PER_TRIAL
+    needed = trials * round(votes) * BYTES_PER_VOTE + BYTES_PER_TRIAL
     free = shutil.disk_usage(place).free
     if free < needed:
         raise PlanError(

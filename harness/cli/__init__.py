@@ -53,4 +53,8 @@ def main() -> None:
         sys.exit(Exit.INTERRUPTED)
     except BrokenPipeError:
         sys.exit(Exit.FAILED)  # whoever read our output has gone
+    except OSError as error:  # a full disk, a folder that may not be written
+        place = f": {error.filename}" if error.filename else ""
+        click.echo(f"pollstorm: {error.strerror or error}{place}", err=True)
+        sys.exit(Exit.FAILED)
     sys.exit(code if isinstance(code, int) else Exit.OK)

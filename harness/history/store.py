@@ -3,6 +3,8 @@
 DuckDB reads and writes the files; whoever wants a figure from them asks it in SQL.
 """
 
+import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +36,8 @@ def connect() -> duckdb.DuckDBPyConnection:
     """An in-memory DuckDB within the harness's memory and thread limits."""
     connection = duckdb.connect()
     connection.execute(f"SET memory_limit='{MEMORY_LIMIT}'; SET threads={THREADS}")
+    spill = Path(tempfile.gettempdir()) / f"pollstorm-duckdb-{os.getpid()}"  # else: where we stand
+    connection.execute(f"SET temp_directory={quoted(spill)}")
     connection.execute("SET enable_progress_bar=false")  # it would be printed into our output
     return connection
 
