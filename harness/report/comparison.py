@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from harness.errors import PlanError
 from harness.report.drawing import draw
-from harness.report.figures import TICKS, ModeDrawn, legend, mode_keys, time_axis
+from harness.report.figures import TICKS, ModeDrawn, fault_key, legend, mode_keys, shade, time_axis
 from harness.report.gallery import HEAD_IN, KINDS, PANEL_IN, Shown, hero, read_mode, show
 from harness.report.page import fill
 from harness.result import ModeResult, RunResult
@@ -90,13 +90,15 @@ def _rates(groups: dict[str, list[ModeDrawn]], note: str) -> Shown:
                         markevery=12,
                         ms=3.5,
                     )
+                    shade(axes, mode.faults, end_s=line.duration_s, labelled=False)
             axes.set_title(name)
             axes.set_ylabel("votes/s")
             axes.yaxis.set_major_formatter(TICKS)
         column[-1].set_ylim(bottom=0)
         column[-1].set_xlim(left=0)
         time_axis(column[-1])
-        legend(figure, *mode_keys([mode for modes in groups.values() for mode in modes]))
+        everything = [mode for modes in groups.values() for mode in modes]
+        legend(figure, *mode_keys(everything), *fault_key(everything))
 
     height_in = HEAD_IN + PANEL_IN * len(groups)
     return Shown("rates", title, RATES_CAPTION, draw("rates", title, height_in, paint), note)

@@ -22,7 +22,7 @@ SHARES: Final = tuple(1 - 10 ** (-k / 12) for k in range(1, 61))  # 17 % … 99.
 COUNTED_SHARES: Final = tuple(k / 200 for k in range(1, 201))
 TICKS: Final = FuncFormatter(lambda value, _: f"{value:,.10g}")  # 0.1, 1, 1,000
 QUICKEST_S: Final = 1e-3  # quicker is drawn at the axis's left edge
-ROOM_FOR_KIND: Final = 0.18  # of the axis's length: room for "F1 pause" in a narrow panel
+ROOM_FOR_KIND: Final = 0.15  # of the axis's length: room for "F1 pause" in a narrow panel
 CLOSEST_LABELS: Final = 0.06  # of the axis's length: room for "F1"
 LABELLED_PAD: Final = 13  # points: a title stands above the labels of faults
 
