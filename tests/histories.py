@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from tests.imitation import Imitation, spike_arrivals
 
 from harness.history.journal import JOURNAL_DTYPE, Role
 from harness.history.ledger import LEDGER_DTYPE, RequestKind, Trouble
@@ -20,6 +19,7 @@ from harness.plan import Arrivals, Fault, Plan
 from harness.protocol.commands import COMMAND_CODES, Command, KeyKind, Status
 from harness.run_folder import RunFolder, TrialFacts, TrialFolder
 from harness.vote import Outcome, VoteId, mint
+from tests.imitation import Imitation, spike_arrivals
 
 START_NS = 1_000_000_000_000
 MS = 1_000_000
