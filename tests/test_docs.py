@@ -1,0 +1,148 @@
+"""The documentation names only files, verbs, options and Make targets that exist."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from harness.cli import pollstorm
+
+ROOT = Path(__file__).parent.parent
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "reports/README.md", *DOCS]
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+
+FENCED = re.compile(r"^(```+).*?\n(.*?)^\1`*$", re.DOTALL | re.MULTILINE)
+INDENTED = re.compile(r"(?<=\n\n)(?:    .*\n)+")
+INLINE = re.compile(r"`([^`\n]+(?:\n[^`\n]+)?)`")
+LINK = re.compile(r"\]\(([^)\s]+)\)|^\[[^\]]+\]:\s*(\S+)|(?:src|href)=\"([^\"]+)\"", re.MULTILINE)
+ELSEWHERE = re.compile(r"[a-z]+:|#")
+# What stands before the program: a prompt, a path, variables.
+CALL = re.compile(r"^(?:\$ +)?(?:\w+=\S* +)*(?:\S+/)?(pollstorm|make)(?: (.*))?$")
+
+
+def code(text: str) -> Iterator[str]:
+    """Every line of code blocks, continued lines joined, and every piece of code in a sentence."""
+    for block in FENCED.findall(text):
+        yield from block[1].replace("\\\n", " ").splitlines()
+    rest = FENCED.sub("", text)
+    for block in INDENTED.findall(rest):
+        yield from (line.strip() for line in block.replace("\\\n", " ").splitlines())
+    for piece in INLINE.findall(INDENTED.sub("", rest)):
+        yield " ".join(piece.split())
+
+
+def calls(text: str, program: str) -> list[list[str]]:
+    """The arguments of each call of the program in the text's code."""
+    found = [CALL.match(line) for line in code(text)]
+    return [
+        _own_words(match[2] or "") for match in found if match is not None and match[1] == program
+    ]
+
+
+def unknown_in_call(arguments: list[str]) -> str | None:
+    """What of a call of `pollstorm` does not exist; None if all of it does."""
+    group = click.Context(pollstorm, info_name="pollstorm", **pollstorm.context_settings)
+    if not arguments or arguments[0].startswith("-"):
+        return _unknown_option(pollstorm, group, arguments)
+    verb, *rest = arguments
+    command = pollstorm.get_command(group, verb)
+    if command is None:
+        return f"no verb {verb}"
+    context = click.Context(command, info_name=verb, parent=group)
+    return _unknown_option(command, context, rest)
+
+
+def _unknown_option(
+    command: click.Command, context: click.Context, arguments: list[str]
+) -> str | None:
+    try:
+        command.make_parser(context).parse_args(arguments)
+    except click.UsageError as error:
+        return error.format_message()
+    return None
+
+
+def _own_words(line: str) -> list[str]:
+    """The words up to a comment, a pipe or the next command; brackets of a synopsis dropped."""
+    words = []
+    for word in shlex.split(line.replace("[", "").replace("]", ""), comments=True):
+        if word in {"|", "&&", "||", ";", "&", ">", "2>", "<"}:
+            break
+        words.append(word.removesuffix(";"))
+    return words
+
+
+def make_targets() -> set[str]:
+    return set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+@every_page
+def test_links_lead_to_files_that_exist(page: Path) -> None:
+    found = [first or second or third for first, second, third in LINK.findall(_prose(page))]
+    paths = [link.partition("#")[0] for link in found if not ELSEWHERE.match(link)]
+    assert [path for path in paths if not (page.parent / path).exists()] == []
+
+
+@every_page
+def test_commands_have_the_verbs_and_options_that_the_page_gives_them(page: Path) -> None:
+    found = {" ".join(call): unknown_in_call(call) for call in calls(page.read_text(), "pollstorm")}
+    assert {call: unknown for call, unknown in found.items() if unknown} == {}
+
+
+@every_page
+def test_make_targets_that_the_page_names_exist(page: Path) -> None:
+    named = {
+        word
+        for call in calls(page.read_text(), "make")
+        for word in call
+        if "=" not in word and not word.startswith("-")
+    }
+    assert named - make_targets() == set()
+
+
+def test_the_index_lists_every_page_of_the_documentation() -> None:
+    index = (ROOT / "docs/README.md").read_text()
+    assert [page.name for page in DOCS if page.name != "README.md" and page.name not in index] == []
+
+
+def test_the_changelog_begins_with_what_is_not_released() -> None:
+    headings = re.findall(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert headings[0] == "[Unreleased]"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "    $ pollstorm rum controversial-poll",
+        "```\n.venv/bin/pollstorm run controversial-poll \\\n    --mode direct\n```",
+        "`pollstorm audit reports/latest --jsn`",
+        "`pollstorm --verison`",
+        "`pollstorm up --mode`",
+    ],
+)
+def test_a_wrong_command_is_found_however_it_is_written(line: str) -> None:
+    (call,) = calls(f"Text.\n\n{line}\n\nText.\n", "pollstorm")
+    assert unknown_in_call(call)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "`pollstorm`",
+        "`pollstorm run SCENARIO [--repeat N] [--slo 'p99<250ms']`",
+        "```console\n$ pollstorm doctor | grep -v ^ok   # what is amiss\n```",
+        "`pollstorm report\nBEFORE AFTER --out DIR`",
+        "`pollstorm run -h`",
+    ],
+)
+def test_a_right_command_is_left_alone_however_it_is_written(line: str) -> None:
+    (call,) = calls(f"Text.\n\n{line}\n\nText.\n", "pollstorm")
+    assert unknown_in_call(call) is None
+
+
+def _prose(page: Path) -> str:
+    return INLINE.sub("", FENCED.sub("", page.read_text()))
