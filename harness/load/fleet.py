@@ -59,6 +59,8 @@ class Fleet:
         self._port = port
         self._ledger_folder = ledger_folder
         self._logs = logs
+        self.children: list[Child] = []
+        """The generators under way, or the last ones."""
 
     def measure_ceiling(self) -> float:
         """Requests per second that the generators can send to a route that does nothing.
@@ -114,7 +116,7 @@ class Fleet:
             )
             for generator in range(self._plan.voters.generators)
         ]
-        children = [self._spawn(shard, folder) for shard in shards]
+        children = self.children = [self._spawn(shard, folder) for shard in shards]
         try:
             for shard, child in zip(shards, children, strict=True):
                 is_ready = Path(shard.ready_file).exists
@@ -165,6 +167,6 @@ def require_no_failure(child: Child) -> None:
     """Raises the error that a generator ended with; one that was killed has none."""
     code = child.poll()
     if code == Exit.FAILED:
-        raise RecordingError(child.log_tail())
+        raise RecordingError(child.log_tail().removeprefix("generator: "))
     if code is not None and code > 0 and code != Exit.INTERRUPTED:
         raise ServiceError(f"{child.name}: {child.log_tail()} ({child.log})")

@@ -115,7 +115,7 @@ class Generator:
         """Play the shard to its end. Raises PollstormError."""
         turnout = LoadVoter.turnout = self._turnout
         for number in (signal.SIGTERM, signal.SIGINT):
-            gevent.signal_handler(number, turnout.over.set)
+            gevent.signal_handler(number, turnout.stop)
         try:
             self._runner.start(self._users, spawn_rate=self._users)
             assert self._runner.spawning_greenlet
@@ -150,6 +150,8 @@ class Generator:
         turnout.over.wait((until_ns - time.monotonic_ns()) / NS_PER_S)
         elapsed_s = (time.monotonic_ns() - turnout.start_ns) / NS_PER_S
         cpu_s = time.process_time() - cpu_s
+        answered = turnout.ended
+        turnout.stop()
         beating.kill()
         gauge.is_stopped = turnout.unanswered > 0
         sampling.get()  # it ends with the planned duration
@@ -160,7 +162,7 @@ class Generator:
             planned=self._planned.votes,
             sent=turnout.sent,
             attempts=turnout.attempts,
-            answered=turnout.ended,
+            answered=answered,
             in_flight=gauge.mean,
             elapsed_s=elapsed_s,
             cpu_s=cpu_s,

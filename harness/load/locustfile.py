@@ -44,6 +44,7 @@ def scenario(toml: Path) -> type[Voter]:
     events.init_command_line_parser.add_listener(set_defaults)
     events.init.add_listener(stage.on_init)
     events.test_start.add_listener(stage.on_test_start)
+    events.test_stopping.add_listener(stage.on_test_stopping)
     events.test_stop.add_listener(stage.on_test_stop)
     return voter
 
@@ -104,10 +105,15 @@ class Standalone:
             deal = Deal(generator=number, generators=len(workers), **common)
             runner.send_message(SHARD, msgspec.to_builtins(deal), worker)
 
-    def on_test_stop(self, **_: Any) -> None:
-        """Somebody was quicker than the end of the load, or it has come."""
+    def on_test_stopping(self, **_: Any) -> None:
+        """Somebody was quicker than the end of the load, or it has come: send no more."""
         if self._ending and self._ending is not gevent.getcurrent():
             self._ending.kill(block=False)
+        if self._voter.turnout:
+            self._voter.turnout.stop()
+
+    def on_test_stop(self, **_: Any) -> None:
+        """All users have gone."""
         if self._voter.turnout:
             self._voter.turnout.connections.close()
             self._voter.turnout = None

@@ -116,11 +116,15 @@ class Turnout:
             raise
         return arrival, free_ns
 
+    def stop(self) -> None:
+        """No more arrivals are sent."""
+        self._next = None
+        self.over.set()
+
     def fail(self, failure: RecordingError) -> None:
         """Nothing may be sent that cannot be recorded: no more arrivals."""
         self.failure = self.failure or failure
-        self._next = None
-        self.over.set()
+        self.stop()
 
     def answered(self) -> None:
         """One more arrival is through, whatever came of it."""

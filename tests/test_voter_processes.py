@@ -1,0 +1,371 @@
+"""Real generator processes against a site that misbehaves: the ledger says what happened."""
+
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from harness.errors import RecordingError
+from harness.history.ledger import LEDGER_DTYPE, RequestKind, Trouble
+from harness.load.arrivals import planned_votes
+from harness.load.fleet import Fleet
+from harness.load.shard import GeneratorReport, Shard
+from harness.plan import Arrivals, Limits, Plan, Voters
+from harness.services.processes import Supervisor
+from harness.vote import Outcome
+from tests.fake_site import FakeSite, Reply
+
+pytestmark = pytest.mark.services
+
+LIMIT_S = 20.0  # a generator starts in a second or two, and no load here lasts longer than three
+ACCEPTED = b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n"
+Ledger = npt.NDArray[np.void]
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Reply], FakeSite]]:
+    sites: list[FakeSite] = []
+
+    def start(reply: Reply) -> FakeSite:
+        sites.append(FakeSite(reply))
+        return sites[-1]
+
+    yield start
+    for site in sites:
+        site.close()
+
+
+def plan_of(per_s: float, lasts_s: float, *, results: float = 0.0, **voters: Any) -> Plan:
+    return Plan(
+        scenario="test",
+        duration_s=lasts_s,
+        arrivals=Arrivals(trickle_per_s=per_s, results_per_vote=results),
+        voters=Voters(**voters),
+        limits=Limits(start_s=15, grace_s=1),
+    )
+
+
+class GeneratorProcess:
+    """One generator, started by hand."""
+
+    def __init__(self, folder: Path, plan: Plan, port: int, **limits: Any) -> None:
+        self._folder = folder
+        self._report = folder / "report.json"
+        shard = Shard(
+            plan=plan,
+            generator=0,
+            generators=1,
+            host="127.0.0.1",
+            port=port,
+            ledger_folder=str(folder),
+            ready_file=str(folder / "ready"),
+            start_file=str(folder / "start"),
+            report_file=str(self._report),
+        )
+        shard.write(folder / "shard.json")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "harness.load.generator", str(folder / "shard.json")],
+            stderr=subprocess.PIPE,
+            text=True,
+            **limits,
+        )
+        wait_until((folder / "ready").exists)
+        (folder / "start.part").write_text(str(time.monotonic_ns()))
+        (folder / "start.part").rename(folder / "start")
+
+    def finish(self) -> tuple[GeneratorReport | None, Ledger, str]:
+        """Its report, its ledger, its last words."""
+        try:
+            _, words = self.process.communicate(timeout=LIMIT_S)
+        finally:
+            self.process.kill()
+            self.process.wait()
+        return GeneratorReport.read(self._report), self.ledger(), words
+
+    def ledger(self) -> Ledger:
+        files = sorted(self._folder.glob("ledger-0.*.bin"))
+        records = np.concatenate([np.fromfile(file, LEDGER_DTYPE) for file in files])
+        found: Ledger = records[records["sent_ns"] != 0]
+        return found
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    until_s = time.monotonic() + LIMIT_S
+    while not condition():
+        assert time.monotonic() < until_s, "waited in vain"
+        time.sleep(0.01)
+
+
+def lags_s(ledger: Ledger) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """no_free_user and wake_lag of first attempts."""
+    first = ledger[ledger["attempt"] == 1]
+    no_free_user = np.maximum(0, first["taken_ns"] - first["planned_ns"])
+    wake_lag = first["sent_ns"] - np.maximum(first["planned_ns"], first["taken_ns"])
+    return no_free_user / 1e9, wake_lag / 1e9
+
+
+BEHAVIOURS: list[tuple[Reply, Outcome, int, Trouble]] = [
+    (lambda *_: ACCEPTED, Outcome.ACKNOWLEDGED, 202, Trouble.NONE),
+    (
+        lambda *_: b"HTTP/1.1 201 C\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n",
+        Outcome.ACKNOWLEDGED,
+        201,
+        Trouble.NONE,
+    ),
+    (
+        lambda *_: b"HTTP/1.1 409 Conflict\r\nContent-Length: 0\r\n\r\n",
+        Outcome.REFUSED,
+        409,
+        Trouble.NONE,
+    ),
+    (
+        lambda *_: b"HTTP/1.1 504 Gateway\r\nContent-Length: 0\r\n\r\n",
+        Outcome.UNKNOWN,
+        504,
+        Trouble.NONE,
+    ),
+    (lambda *_: None, Outcome.UNKNOWN, 0, Trouble.BROKEN),
+    (
+        lambda _, connection: connection.sendall(ACCEPTED[:20]),  # and hang up
+        Outcome.UNKNOWN,
+        0,
+        Trouble.BROKEN,
+    ),
+    (lambda *_: b"220 mail.example ESMTP\r\n", Outcome.UNKNOWN, 0, Trouble.NONSENSE),
+    (lambda *_: b"", Outcome.UNKNOWN, 0, Trouble.TIMED_OUT),  # waits for the next request
+]
+
+
+def test_every_answer_becomes_its_outcome_and_each_attempt_has_a_row(
+    tmp_path: Path, serve: Callable[[Reply], FakeSite]
+) -> None:
+    site = serve(lambda vote, connection: BEHAVIOURS[vote % len(BEHAVIOURS)][0](vote, connection))
+    plan = plan_of(100, 1, timeout_s=0.3)
+    report, ledger, words = GeneratorProcess(tmp_path, plan, site.port).finish()
+    assert report is not None, words
+    assert words == ""
+    planned = planned_votes(plan)[0]
+    assert sorted(ledger["vote"].tolist()) == list(range(planned))
+    assert report.sent == report.planned == report.attempts == report.answered == planned
+    for row in ledger:
+        _, outcome, status, trouble = BEHAVIOURS[row["vote"] % len(BEHAVIOURS)]
+        assert (row["outcome"], row["status"], row["error"]) == (outcome, status, trouble)
+        assert row["answered_ns"] >= row["sent_ns"] >= row["planned_ns"]
+    assert sorted(site.seen) == list(range(planned)), "nothing may be sent twice"
+
+
+def test_readers_of_the_results_page_are_on_the_ledger_too(
+    tmp_path: Path, serve: Callable[[Reply], FakeSite]
+) -> None:
+    site = serve(lambda *_: b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+    plan = plan_of(50, 1, results=1.0)
+    report, ledger, _ = GeneratorProcess(tmp_path, plan, site.port).finish()
+    assert report is not None
+    readers = ledger["kind"] == RequestKind.RESULTS
+    assert np.count_nonzero(readers) == report.attempts - report.sent > 10
+    assert set(ledger["outcome"]) == {Outcome.ACKNOWLEDGED}
+    assert site.seen.count(-1) == np.count_nonzero(readers)
+
+
+def test_retries_keep_the_id_and_honour_retry_after(
+    tmp_path: Path, serve: Callable[[Reply], FakeSite]
+) -> None:
+    busy = b"HTTP/1.1 503 Busy\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
+    seen: set[int] = set()
+
+    def reply(vote: int, _: socket.socket) -> bytes:
+        again = vote in seen
+        seen.add(vote)
+        return ACCEPTED if again else busy
+
+    plan = plan_of(20, 0.5, retries=2)
+    report, ledger, _ = GeneratorProcess(tmp_path, plan, serve(reply).port).finish()
+    assert report is not None
+    assert report.attempts == 2 * report.sent == 2 * report.planned
+    first, second = (ledger[ledger["attempt"] == number] for number in (1, 2))
+    first, second = np.sort(first, order="vote"), np.sort(second, order="vote")
+    assert first["vote"].tolist() == second["vote"].tolist() == list(range(report.planned))
+    assert set(first["outcome"]) == {Outcome.REFUSED}
+    assert set(second["outcome"]) == {Outcome.ACKNOWLEDGED}
+    waited_s = (second["sent_ns"] - first["answered_ns"]) / 1e9
+    assert np.all((waited_s >= 0.99) & (waited_s < 1.5))
+
+
+def test_a_site_that_is_down_refuses_for_certain(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    report, ledger, words = GeneratorProcess(tmp_path, plan_of(50, 0.5), port).finish()
+    assert report is not None
+    assert words == ""
+    assert report.sent == report.planned == len(ledger) > 0
+    assert set(ledger["outcome"]) == {Outcome.REFUSED}
+    assert set(ledger["error"]) == {Trouble.NOT_CONNECTED}
+
+
+def test_there_are_about_as_many_connections_as_requests_at_once(
+    tmp_path: Path, serve: Callable[[Reply], FakeSite]
+) -> None:
+    site = serve(lambda *_: ACCEPTED)
+    report, _, _ = GeneratorProcess(tmp_path, plan_of(200, 1), site.port).finish()
+    assert report is not None
+    assert site.connections < report.sent / 4
+
+
+def test_a_stopped_generator_closes_its_rows(
+    tmp_path: Path, serve: Callable[[Reply], FakeSite]
+) -> None:
+    site = serve(lambda *_: b"")
+    generator = GeneratorProcess(tmp_path, plan_of(50, 30), site.port)
+    wait_until(lambda: len(site.seen) > 5)
+    generator.process.send_signal(signal.SIGTERM)
+    report, ledger, words = generator.finish()
+    assert generator.process.returncode == 0, words
+    assert report is not None
+    assert report.unanswered > 0
+    assert len(ledger) == report.sent < report.planned
+    assert np.all(ledger["answered_ns"] > 0)
+    assert set(ledger["error"]) == {Trouble.STOPPED}
+    assert set(ledger["outcome"]) == {Outcome.UNKNOWN}
+
+
+def test_a_killed_generator_leaves_its_ledger_readable(
+    tmp_path: Path, serve: Callable[[Reply], FakeSite]
+) -> None:
+    site = serve(lambda vote, _: ACCEPTED if vote % 2 else b"")
+    generator = GeneratorProcess(tmp_path, plan_of(100, 30), site.port)
+    wait_until(lambda: len(site.seen) > 20)
+    generator.process.kill()
+    report, ledger, _ = generator.finish()
+    assert report is None
+    assert set(site.seen) <= set(ledger["vote"].tolist())
+    answered = ledger["answered_ns"] > 0
+    assert np.all(ledger["vote"][answered] % 2 == 1)
+    assert np.all(ledger["outcome"][answered] == Outcome.ACKNOWLEDGED)
+    assert np.all(ledger["outcome"][~answered] == Outcome.UNKNOWN)
+    assert np.count_nonzero(~answered) > 5
+
+
+def test_a_starved_generator_shows_in_wake_lag_only(
+    tmp_path: Path, serve: Callable[[Reply], FakeSite]
+) -> None:
+    site = serve(lambda *_: ACCEPTED)
+    generator = GeneratorProcess(tmp_path, plan_of(100, 2), site.port)
+    wait_until(lambda: len(site.seen) > 20)
+    os.kill(generator.process.pid, signal.SIGSTOP)
+    time.sleep(0.8)
+    os.kill(generator.process.pid, signal.SIGCONT)
+    report, ledger, _ = generator.finish()
+    no_free_user_s, wake_lag_s = lags_s(ledger)
+    assert report is not None
+    assert report.sent == report.planned
+    assert report.longest_block_ms > 600
+    assert wake_lag_s.max() > 0.6
+    assert no_free_user_s.max() < 0.3
+
+
+def test_a_slow_site_shows_in_no_free_user_only(
+    tmp_path: Path, serve: Callable[[Reply], FakeSite]
+) -> None:
+    site = serve(lambda *_: b"")  # each vote keeps its user for four time-outs and three waits
+    plan = plan_of(100, 1, timeout_s=0.2, retries=3)
+    plan = msgspec.structs.replace(plan, limits=Limits(start_s=15, grace_s=10))
+    report, ledger, _ = GeneratorProcess(tmp_path, plan, site.port).finish()
+    no_free_user_s, wake_lag_s = lags_s(ledger)
+    assert report is not None
+    assert report.sent == report.planned
+    assert np.percentile(no_free_user_s, 90) > 0.4
+    assert np.percentile(wake_lag_s, 90) < 0.1
+
+
+def test_a_full_disk_stops_the_load_with_one_line(
+    tmp_path: Path, serve: Callable[[Reply], FakeSite]
+) -> None:
+    site = serve(lambda *_: ACCEPTED)
+
+    def small_files() -> None:  # a segment does not fit, as on a full disk
+        resource.setrlimit(resource.RLIMIT_FSIZE, (512 * 1024, 512 * 1024))
+
+    generator = GeneratorProcess(tmp_path, plan_of(100, 5), site.port, preexec_fn=small_files)
+    _, words = generator.process.communicate(timeout=LIMIT_S)
+    assert generator.process.returncode == 1
+    assert words.startswith("generator: cannot record in")
+    assert words.count("\n") == 1
+    assert site.seen == []
+
+
+def test_a_fleet_plays_all_votes_and_says_how_many_were_under_way(
+    tmp_path: Path, serve: Callable[[Reply], FakeSite], supervisor: Supervisor
+) -> None:
+    def reply(*_: object) -> bytes:
+        time.sleep(0.1)
+        return ACCEPTED
+
+    site = serve(reply)
+    plan = plan_of(60, 3, generators=2)
+    started: list[int] = []
+    ticks: list[float] = []
+    fleet = Fleet(plan, supervisor, "127.0.0.1", site.port, tmp_path, tmp_path)
+    report = fleet.run(on_start=started.append, on_tick=ticks.append)
+    assert started == [report.start_ns]
+    assert ticks == sorted(ticks)
+    assert ticks[-1] > 2.5
+    assert report.missing_generators == ()
+    assert {n: r.sent for n, r in report.reports.items()} == planned_votes(plan)
+    files = sorted(tmp_path.glob("ledger-*.bin"))
+    ledger = np.concatenate([np.fromfile(file, LEDGER_DTYPE) for file in files])
+    ledger = ledger[ledger["sent_ns"] != 0]
+    assert ledger["planned_ns"].min() >= report.start_ns
+    expected = np.sum(ledger["answered_ns"] - ledger["sent_ns"]) / 1e9 / plan.duration_s
+    assert report.in_flight_mean == pytest.approx(expected, rel=0.15)
+
+
+def test_a_fleet_goes_on_without_a_generator_that_was_killed(
+    tmp_path: Path, serve: Callable[[Reply], FakeSite], supervisor: Supervisor
+) -> None:
+    site = serve(lambda *_: ACCEPTED)
+    plan = plan_of(40, 2, generators=2)
+
+    def kill_one(elapsed_s: float) -> None:
+        if 0.5 < elapsed_s < 0.8:
+            for child in fleet.children:
+                if child.name == "generator 1" and child.poll() is None:
+                    os.kill(child.pid, signal.SIGKILL)
+
+    fleet = Fleet(plan, supervisor, "127.0.0.1", site.port, tmp_path, tmp_path)
+    report = fleet.run(on_tick=kill_one)
+    assert report.missing_generators == (1,)
+    assert report.partial
+    assert report.in_flight_mean is None
+    assert report.reports[0].sent == planned_votes(plan)[0]
+    assert list(tmp_path.glob("ledger-1.*.bin"))
+
+
+def test_a_fleet_whose_ledger_cannot_be_written_raises_what_the_generator_said(
+    tmp_path: Path, serve: Callable[[Reply], FakeSite], supervisor: Supervisor
+) -> None:
+    site = serve(lambda *_: ACCEPTED)
+    fleet = Fleet(
+        plan_of(40, 2), supervisor, "127.0.0.1", site.port, tmp_path / "missing", tmp_path
+    )
+    with pytest.raises(RecordingError, match=r"^cannot record in [^\n]*$"):
+        fleet.run()
+
+
+def test_the_ceiling_is_measured_within_seconds_and_leaves_no_ledger(
+    tmp_path: Path, serve: Callable[[Reply], FakeSite], supervisor: Supervisor
+) -> None:
+    site = serve(lambda *_: ACCEPTED)
+    fleet = Fleet(plan_of(1, 1), supervisor, "127.0.0.1", site.port, tmp_path, tmp_path)
+    assert fleet.measure_ceiling() > 100
+    assert not list(tmp_path.glob("ledger-*"))
