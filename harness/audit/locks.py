@@ -27,7 +27,7 @@ from harness.protocol.commands import COMMAND_CODES, Get, Incr, KeyKind, Patienc
 from harness.result import Lock, WaitMs
 from harness.run_folder import TrialFolder
 
-MAX_LIVES: Final = 1000  # memcached restarts of one trial; more means the CAS numbers are nonsense
+MAX_LIVES: Final = 30  # memcached restarts of one trial; more means the CAS numbers are nonsense
 NEVER_BEGAN: Final = -(2**62)
 NEVER_ENDED: Final = 2**62
 
