@@ -5,6 +5,7 @@ been answered, when the plan's limits are over, or on SIGTERM and SIGINT. The le
 whatever ends it.
 """
 
+import gc
 import logging
 import resource
 import signal
@@ -120,6 +121,8 @@ class Generator:
             self._runner.start(self._users, spawn_rate=self._users)
             assert self._runner.spawning_greenlet
             self._runner.spawning_greenlet.join()
+            gc.collect()
+            gc.freeze()  # thousands of waiting greenlets are no garbage, nor need it be checked
             turnout.start(self._await_start())
             return self._report()
         finally:
