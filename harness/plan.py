@@ -239,6 +239,8 @@ def check(plan: Plan, where: str) -> None:
         raise PlanError(f"{where}: poll.choices needs 2 to {MAX_CHOICES} entries")
     if not plan.modes:
         raise PlanError(f"{where}: modes is empty; name at least one, for example 'direct'")
+    if len(set(plan.modes)) < len(plan.modes):
+        raise PlanError(f"{where}: modes names one twice; use repeat to drive each several times")
     arrivals = plan.arrivals
     if arrivals.curve == "spike" and arrivals.peak_at_s < arrivals.starts_s:
         raise PlanError(f"{where}: arrivals.peak_at_s must not be before arrivals.starts_s")

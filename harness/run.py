@@ -38,6 +38,21 @@ class Destination(NamedTuple):
     out: Path | None = None
 
 
+class Noted:
+    """Passes on what the run is doing, and keeps each step in `events.jsonl`."""
+
+    def __init__(self, progress: Progress, folder: RunFolder) -> None:
+        self._progress = progress
+        self._folder = folder
+
+    def step(self, trial: str, number: int, text: str) -> None:
+        self._folder.note_event("step", trial=trial, number=number, text=text)
+        self._progress.step(trial, number, text)
+
+    def load(self, trial: str, elapsed_s: float, duration_s: float) -> None:
+        self._progress.load(trial, elapsed_s, duration_s)
+
+
 def run(
     plan: Plan, destination: Destination, existing: Existing, command: str, progress: Progress
 ) -> tuple[RunFolder, RunResult]:
@@ -51,6 +66,7 @@ def run(
     modes = [find_mode(name) for name in plan.modes]
     require_disk(plan, destination)
     folder = RunFolder.create(destination.parent, plan, destination.out)
+    progress = Noted(progress, folder)
     write_atomically(folder.environment_file, msgspec.json.encode(describe_environment()))
     failure: PollstormError | None = None
     with interruptible():
@@ -59,14 +75,17 @@ def run(
                 stage = Stage(plan, supervisor, existing, folder.logs, progress)
                 for repetition in range(1, plan.repeat + 1):
                     for mode in modes:
-                        folder.note_event("trial", mode=mode.name, repetition=repetition)
                         play(stage, mode, folder.trial(mode.name, repetition))
         except PollstormError as error:
             failure = error
             folder.note_event("ended early", error=str(error))
         progress.step("", 10, "audit and measure")
         result = audit_run(
-            folder, command=command, started_utc=started_utc, partial=failure is not None
+            folder,
+            command=command,
+            started_utc=started_utc,
+            partial=failure is not None,
+            failed_with=failure.exit_code if failure else None,
         )
         progress.step("", 12, "report")
         render(folder, result)

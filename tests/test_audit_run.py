@@ -17,7 +17,7 @@ from harness.errors import Exit, HistoryError
 from harness.history.store import write_parquet
 from harness.plan import Plan
 from harness.result import Accounts, ModeResult, RunResult
-from harness.run_folder import RunFolder, TrialFolder
+from harness.run_folder import RunFolder, TrialFolder, write_atomically
 from harness.vote import Outcome
 from tests.histories import attempt, ballot, facts, make_run, make_trial
 
@@ -229,3 +229,22 @@ def test_the_verb_says_what_to_give(arguments):
     with pytest.raises(Exception, match="give") as caught:
         invoke(*arguments)
     assert caught.value.exit_code == Exit.USAGE
+
+
+@pytest.mark.parametrize(
+    ("slo", "invalid", "code"),
+    [
+        ("p99<0.001ms", False, Exit.BROKEN_PROMISE),
+        ("p99<0.001ms", True, Exit.INCONCLUSIVE),  # the generator's fault, perhaps
+        ("lost=0", True, Exit.BROKEN_PROMISE),  # accounts do not depend on the generator
+        ("lost<1000", True, Exit.INCONCLUSIVE),
+    ],
+)
+def test_an_invalid_measurement_proves_thresholds_on_votes_alone(run, slo, invalid, code):
+    write_atomically(
+        run.plan_file, msgspec.structs.replace(run.plan(), slo=(slo,)).to_toml().encode()
+    )
+    if invalid:
+        for trial in (t for trials in run.trials().values() for t in trials):
+            trial.write_facts(msgspec.structs.replace(trial.read_facts(), ceiling_per_s=1.0))
+    assert audited(run).exit_code == code

@@ -42,6 +42,7 @@ def test_a_negative_rate_is_refused_with_its_place():
     ("tables", "says"),
     [
         ({"modes": []}, "modes is empty"),
+        ({"modes": ["direct", "direct"]}, "modes names one twice"),
         ({"poll": {"name": "no good"}}, "poll.name"),
         ({"poll": {"choices": ["only"]}}, "poll.choices"),
         ({"arrivals": {"curve": "step", "peak_per_s": 1}}, "at least arrivals.trickle_per_s"),

@@ -32,8 +32,9 @@ from harness.result import (
     Verdict,
 )
 from harness.run_folder import RunFolder, TrialFacts, TrialFolder, write_atomically
-from harness.slo import SLO_FIGURES
+from harness.slo import SLO_FIGURES, parse_slo
 
+ACCOUNTS: Final = "accounts"
 NO_LATENCY: Final = Latency(p50=None, p90=None, p99=None, p99_9=None, max=None)
 NO_LAG: Final = Lag(no_free_user_ms=(0.0, 0.0, 0.0), wake_lag_ms=(0.0, 0.0, 0.0))
 
@@ -128,11 +129,17 @@ def combine(results: Sequence[ModeResult], trials: Sequence[TrialFolder], plan: 
 
 
 def audit_run(
-    folder: RunFolder, *, command: str, started_utc: str | None, partial: bool
+    folder: RunFolder,
+    *,
+    command: str,
+    started_utc: str | None,
+    partial: bool,
+    failed_with: Exit | None = None,
 ) -> RunResult:
     """Audit all trials of a run and write `result.json`; `started_utc` None keeps what it says.
 
-    `command` repeats the run. Raises PlanError when the folder's plan cannot be read.
+    `command` repeats the run; `failed_with` is the exit code of what ended it early, if known.
+    Raises PlanError when the folder's plan cannot be read.
     """
     plan = folder.plan()
     modes = {
@@ -152,7 +159,7 @@ def audit_run(
         partial=partial,
         simulated=False,
         verdict=verdict,
-        exit_code=exit_code(verdict, modes),
+        exit_code=exit_code(verdict, modes) if failed_with is None else failed_with,
         modes=modes,
     )
     write_atomically(folder.result_file, msgspec.json.format(msgspec.json.encode(result)))
@@ -162,17 +169,22 @@ def audit_run(
 def exit_code(verdict: Verdict, modes: dict[str, ModeResult]) -> Exit:
     """What a verb that ends with this verdict says to the shell.
 
-    Lost votes of a mode that promises nothing are a finding, not a failure.
+    Lost votes of a mode that promises nothing are a finding, not a failure. Votes are accounted
+    for whatever the generator did, so thresholds on them count in an invalid measurement too;
+    those on times and rates do not.
     """
+    missed = [slo for mode in modes.values() for slo in mode.slo if not slo.held]
+    missed_on_votes = [slo for slo in missed if SLO_FIGURES[parse_slo(slo.text).figure] == ACCOUNTS]
+    votes = {verdict.votes, *(mode.verdict.votes for mode in modes.values())}
     if any(mode.promise_kept is False for mode in modes.values()):
         return Exit.BROKEN_PROMISE
-    if any(not slo.held for mode in modes.values() for slo in mode.slo):
+    if "unknown" in votes:
+        return Exit.INCONCLUSIVE
+    if missed_on_votes:
         return Exit.BROKEN_PROMISE
-    if verdict.votes == "unknown" or verdict.measurement == "invalid":
+    if verdict.measurement == "invalid":
         return Exit.INCONCLUSIVE
-    if any(mode.verdict.votes == "unknown" for mode in modes.values()):
-        return Exit.INCONCLUSIVE
-    return Exit.OK
+    return Exit.BROKEN_PROMISE if missed else Exit.OK
 
 
 def _figures(trials: Sequence[TrialFolder], accounts: Accounts) -> Figures:
