@@ -213,6 +213,36 @@ def test_a_site_that_is_down_refuses_for_certain(tmp_path: Path) -> None:
     assert set(ledger["error"]) == {Trouble.NOT_CONNECTED}
 
 
+def test_an_idle_connection_that_the_site_closed_is_not_used_again(
+    tmp_path: Path, serve: Callable[[Reply], FakeSite]
+) -> None:
+    def reply(_: int, connection: socket.socket) -> None:
+        connection.sendall(ACCEPTED)  # and hang up, although the answer did not say so
+
+    report, ledger, _ = GeneratorProcess(tmp_path, plan_of(40, 1), serve(reply).port).finish()
+    assert report is not None
+    # A vote sent in the same instant as the site hangs up is unknown, and rightly so.
+    acknowledged = np.count_nonzero(ledger["outcome"] == Outcome.ACKNOWLEDGED)
+    assert acknowledged >= 0.9 * report.planned
+
+
+def test_an_answer_that_came_too_late_is_never_taken_for_the_next_votes(
+    tmp_path: Path, serve: Callable[[Reply], FakeSite]
+) -> None:
+    def reply(vote: int, _: socket.socket) -> bytes:
+        if vote % 2:
+            return b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
+        time.sleep(0.3)
+        return ACCEPTED
+
+    plan = plan_of(40, 1, timeout_s=0.2)
+    report, ledger, _ = GeneratorProcess(tmp_path, plan, serve(reply).port).finish()
+    assert report is not None
+    even = ledger["vote"] % 2 == 0
+    assert set(ledger["error"][even]) == {Trouble.TIMED_OUT}
+    assert set(ledger["outcome"][~even]) == {Outcome.REFUSED}
+
+
 def test_there_are_about_as_many_connections_as_requests_at_once(
     tmp_path: Path, serve: Callable[[Reply], FakeSite]
 ) -> None:
