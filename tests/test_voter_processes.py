@@ -334,7 +334,7 @@ def test_a_full_disk_stops_the_load_with_one_line(
     assert site.seen == []
 
 
-def test_a_fleet_plays_all_votes_and_says_how_many_were_under_way(
+def test_a_fleet_plays_all_votes_and_says_how_many_requests_were_under_way(
     tmp_path: Path, serve: Callable[[Reply], FakeSite], supervisor: Supervisor
 ) -> None:
     def reply(*_: object) -> bytes:
@@ -342,7 +342,7 @@ def test_a_fleet_plays_all_votes_and_says_how_many_were_under_way(
         return ACCEPTED
 
     site = serve(reply)
-    plan = plan_of(60, 3, generators=2)
+    plan = plan_of(60, 3, results=0.5, generators=2)
     started: list[int] = []
     ticks: list[float] = []
     fleet = Fleet(plan, supervisor, "127.0.0.1", site.port, tmp_path, tmp_path)

@@ -35,7 +35,7 @@ class FleetReport(NamedTuple):
 
     @property
     def in_flight_mean(self) -> float | None:
-        """Votes in flight on average, over all generators; None when one did not say."""
+        """Requests in flight on average, over all generators; None when one did not say."""
         means = [report.in_flight for report in self.reports.values()]
         known = [mean for mean in means if mean is not None]
         return sum(known) if len(known) == len(means) and not self.partial else None

@@ -44,7 +44,7 @@ class LoadVoter(Voter):
 
 
 class Gauge:
-    """Samples the number of votes in flight from the load's start to its planned end.
+    """Samples the number of requests in flight from the load's start to its planned end.
 
     In a thread of its own, because the event loop is no neutral place to look from: it wakes just
     when arrivals are due, and a sample taken there finds them all under way.

@@ -41,7 +41,7 @@ class GeneratorReport(msgspec.Struct, frozen=True, kw_only=True):
     sent: int  # votes of which at least one attempt left
     attempts: int  # votes and results pages, retries included
     answered: int  # attempts that ended, time-outs too
-    in_flight: float | None  # mean of the sampled gauge: votes sent, not answered yet
+    in_flight: float | None  # mean of the sampled gauge: attempts sent, not answered yet
     elapsed_s: float  # from the load's start to the last answer
     cpu_s: float  # used by this process between the start and the end
     longest_block_ms: float  # how long nothing could run at worst, time on the CPU or off it

@@ -77,7 +77,7 @@ class Turnout:
         self.over = Event()
         """All arrivals have been answered, or nothing more is to be sent."""
         self.failure: RecordingError | None = None
-        self.in_flight = 0  # votes sent, not answered yet
+        self.in_flight = 0  # attempts of either kind: sent, not answered yet
         self.sent = 0  # votes of which at least one attempt left
         self.attempts = 0
         self.ended = 0  # attempts that are not under way any more
@@ -185,13 +185,13 @@ class Turnout:
         )
         self.attempts += 1
         self.sent += is_vote and number == 1
-        self.in_flight += is_vote
+        self.in_flight += 1
         ending = STOPPED
         try:
             ending = self._exchange(request)
         finally:
             answered_ns = monotonic_ns()
-            self.in_flight -= is_vote
+            self.in_flight -= 1
             self.ended += 1
             if record:
                 record.close(answered_ns, ending.outcome, ending.status, ending.trouble)
