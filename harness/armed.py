@@ -25,7 +25,7 @@ _FIRST_HIT_AT: Final = STEP_BYTES + 32
 
 
 class Hit(NamedTuple):
-    """A fault that a process met: it was about to send the signal to itself."""
+    """A fault that a process met: it is about to send the signal to itself."""
 
     at_ns: int
     pid: int
@@ -83,4 +83,6 @@ class ArmedPage:
                 _COUNT.pack_into(self.steps, _HITS_AT, count + 1)
             finally:
                 fcntl.flock(self._descriptor, fcntl.LOCK_UN)
-        os.kill(os.getpid(), armed)
+        # To this thread, not to the process: a signal to the process is taken by any thread, and
+        # until that one runs, this one would go on and leave the critical section.
+        signal.pthread_kill(threading.get_ident(), armed)

@@ -1,5 +1,6 @@
 """The executor and its client against a real memcached, and against servers that misbehave."""
 
+import signal
 import socket
 import threading
 from collections.abc import Iterator
@@ -173,9 +174,10 @@ def test_an_armed_step_is_met_before_its_command_is_sent(
     here = step(Role.SITE, SET, KeyKind.SLOT)
     seen: list[Status] = []
     monkeypatch.setattr(
-        "os.kill", lambda _pid, _signal: seen.append(client.meta_get("q-key-1").status)
+        "signal.pthread_kill",
+        lambda _thread, _signal: seen.append(client.meta_get("q-key-1").status),
     )
-    page.arm(here, 19)
+    page.arm(here, signal.SIGCONT)
     queue = Queue.named("q")
     executor.execute(Set(queue.pointer, b"0"))
     assert seen == []
@@ -183,7 +185,7 @@ def test_an_armed_step_is_met_before_its_command_is_sent(
     executor.execute(Set(queue.slot(1), b"m"))
     assert seen == [Status.MISSING]  # once, and before the store
     (hit,) = page.hits()
-    assert (hit.step, hit.signal) == (here, 19)
+    assert (hit.step, hit.signal) == (here, signal.SIGCONT)
 
 
 def test_steps_of_all_roles_commands_and_keys_differ():

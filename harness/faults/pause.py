@@ -12,6 +12,8 @@ import os
 import signal
 from typing import Final
 
+import psutil
+
 from harness.armed import step
 from harness.faults.fault import Met, Reach
 from harness.history.journal import Role
@@ -31,8 +33,17 @@ def start(fault: Fault, reach: Reach) -> Met | None:
             return None
     hit = reach.armed.hits()[earlier]
     reach.ended.wait(max(0.0, fault.for_s - reach.since_s(hit.at_ns)))
+    stood_still = _is_stopped(hit.pid)
     heal(hit.pid)
+    if not stood_still:
+        return None
     return Met(f"site process {hit.pid} stopped with the lock held", at_ns=hit.at_ns)
+
+
+def _is_stopped(pid: int) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() == psutil.STATUS_STOPPED
+    return False
 
 
 def heal(pid: int) -> None:
