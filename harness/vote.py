@@ -14,7 +14,10 @@ MAX_CHOICES: Final = 100
 
 
 def mint(generator: int, sequence: int) -> VoteId:
-    """The id of a generator's vote number `sequence`, counted from 0."""
+    """The id of a generator's vote number `sequence`, counted from 0; generators count from 1.
+
+    So no vote has the id 0, by which the journal says that a command carried none.
+    """
     return VoteId(generator << SEQUENCE_BITS | sequence)
 
 

@@ -55,7 +55,7 @@ def test_the_step_lasts_as_long_as_planned() -> None:
 def test_as_many_arrive_as_the_integral_of_the_rate_says(arrivals: Arrivals) -> None:
     grid_s = np.linspace(0, 20, 200_001)
     expected = np.trapezoid(rate_at(arrivals, grid_s), grid_s)
-    votes = [schedule(plan_of(arrivals, seed=seed), 0, 1).votes for seed in range(20)]
+    votes = [schedule(plan_of(arrivals, seed=seed), 1, 1).votes for seed in range(20)]
     # The mean of 20 Poisson numbers: within four standard deviations.
     assert np.mean(votes) == pytest.approx(expected, abs=4 * np.sqrt(expected / 20))
     assert np.var(votes, ddof=1) == pytest.approx(expected, rel=0.9)
@@ -66,7 +66,7 @@ def test_arrivals_come_when_the_curve_says(arrivals: Arrivals) -> None:
     planned_s = np.concatenate(
         [
             planned.planned_ns[planned.kind == RequestKind.VOTE] / NS_PER_S
-            for planned in (schedule(plan_of(arrivals, seed=seed), 0, 1) for seed in range(20))
+            for planned in (schedule(plan_of(arrivals, seed=seed), 1, 1) for seed in range(20))
         ]
     )
     found, edges_s = np.histogram(planned_s, bins=20, range=(0, 20))
@@ -77,13 +77,13 @@ def test_arrivals_come_when_the_curve_says(arrivals: Arrivals) -> None:
 
 
 def test_gaps_of_a_steady_trickle_are_exponential() -> None:
-    gaps_s = np.diff(schedule(plan_of(Arrivals(trickle_per_s=200)), 0, 1).planned_ns) / NS_PER_S
+    gaps_s = np.diff(schedule(plan_of(Arrivals(trickle_per_s=200)), 1, 1).planned_ns) / NS_PER_S
     assert np.std(gaps_s) / np.mean(gaps_s) == pytest.approx(1, abs=0.06)
     assert np.mean(gaps_s > 0.005) == pytest.approx(np.exp(-1), abs=0.03)
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others() -> None:
-    one, again, other = (schedule(plan_of(SPIKE, seed=seed), 0, 2) for seed in (7, 7, 8))
+    one, again, other = (schedule(plan_of(SPIKE, seed=seed), 1, 2) for seed in (7, 7, 8))
     for column in ("planned_ns", "kind", "vote", "choice"):
         assert getattr(one, column).tobytes() == getattr(again, column).tobytes()
     assert one.planned_ns.tobytes() != other.planned_ns.tobytes()
@@ -91,9 +91,9 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others() -> None:
 
 @pytest.mark.parametrize("generators", [2, 3, 7])
 def test_the_number_of_generators_changes_nothing_but_the_ids(generators: int) -> None:
-    shards = [schedule(plan_of(SPIKE), number, generators) for number in range(generators)]
+    shards = [schedule(plan_of(SPIKE), number, generators) for number in range(1, generators + 1)]
     together = sorted(row for shard in shards for row in rows(shard))
-    assert together == sorted(rows(schedule(plan_of(SPIKE), 0, 1)))
+    assert together == sorted(rows(schedule(plan_of(SPIKE), 1, 1)))
 
 
 def test_a_generator_numbers_its_votes_from_zero_without_gaps() -> None:
@@ -105,11 +105,11 @@ def test_a_generator_numbers_its_votes_from_zero_without_gaps() -> None:
 
 def test_planned_votes_are_those_of_the_schedules() -> None:
     plan = plan_of(SPIKE, generators=3)
-    assert planned_votes(plan) == {n: schedule(plan, n, 3).votes for n in range(3)}
+    assert planned_votes(plan) == {n: schedule(plan, n, 3).votes for n in range(1, 4)}
 
 
 def test_results_pages_are_asked_for_in_proportion_and_have_no_choice() -> None:
-    planned = schedule(plan_of(SPIKE), 0, 1)
+    planned = schedule(plan_of(SPIKE), 1, 1)
     readers = planned.kind == RequestKind.RESULTS
     assert np.count_nonzero(readers) == pytest.approx(0.5 * planned.votes, rel=0.15)
     assert not planned.choice[readers].any()
@@ -120,19 +120,19 @@ def test_each_choice_is_less_popular_than_the_one_before() -> None:
     plan = Plan(
         scenario="test", arrivals=arrivals, poll=PollPlan(choices=("a", "b", "c", "d")), seed=3
     )
-    counts = np.bincount(schedule(plan, 0, 1).choice)
+    counts = np.bincount(schedule(plan, 1, 1).choice)
     assert counts[0] == 0
     np.testing.assert_allclose(counts[1:] / counts.sum(), np.array([12, 6, 4, 3]) / 25, atol=0.02)
 
 
 def test_a_rate_of_zero_plans_nothing() -> None:
-    planned = schedule(plan_of(Arrivals(trickle_per_s=0)), 0, 1)
+    planned = schedule(plan_of(Arrivals(trickle_per_s=0)), 1, 1)
     assert len(planned) == 0
     assert users_needed(planned, Voters()) > 0
 
 
 def test_users_suffice_when_every_answer_takes_the_whole_time_out() -> None:
-    planned = schedule(plan_of(SPIKE), 0, 1)
+    planned = schedule(plan_of(SPIKE), 1, 1)
     due_s = planned.planned_ns / NS_PER_S
     under_way = max(int(np.sum((due_s <= t) & (due_s > t - 2))) for t in due_s)
     assert users_needed(planned, Voters(timeout_s=2)) >= under_way

@@ -23,7 +23,7 @@ from harness.load.fleet import Fleet
 from harness.load.shard import GeneratorReport, Shard
 from harness.plan import Arrivals, Limits, Plan, Voters
 from harness.services.processes import Supervisor
-from harness.vote import Outcome
+from harness.vote import SEQUENCE_BITS, Outcome, mint
 from tests.fake_site import FakeSite, Reply
 
 pytestmark = pytest.mark.services
@@ -64,7 +64,7 @@ class GeneratorProcess:
         self._report = folder / "report.json"
         shard = Shard(
             plan=plan,
-            generator=0,
+            generator=1,
             generators=1,
             host="127.0.0.1",
             port=port,
@@ -94,7 +94,7 @@ class GeneratorProcess:
         return GeneratorReport.read(self._report), self.ledger(), words
 
     def ledger(self) -> Ledger:
-        files = sorted(self._folder.glob("ledger-0.*.bin"))
+        files = sorted(self._folder.glob("ledger-1.*.bin"))
         records = np.concatenate([np.fromfile(file, LEDGER_DTYPE) for file in files])
         found: Ledger = records[records["sent_ns"] != 0]
         return found
@@ -155,11 +155,14 @@ def test_every_answer_becomes_its_outcome_and_each_attempt_has_a_row(
     report, ledger, words = GeneratorProcess(tmp_path, plan, site.port).finish()
     assert report is not None, words
     assert words == ""
-    planned = planned_votes(plan)[0]
-    assert sorted(ledger["vote"].tolist()) == list(range(planned))
+    planned = planned_votes(plan)[1]
+    ids = [mint(1, number) for number in range(planned)]
+    assert sorted(ledger["vote"].tolist()) == ids
     assert report.sent == report.planned == report.attempts == report.answered == planned
     for row in ledger:
-        _, outcome, status, trouble = BEHAVIOURS[row["vote"] % len(BEHAVIOURS)]
+        _, outcome, status, trouble = BEHAVIOURS[
+            int(row["vote"]) % 2**SEQUENCE_BITS % len(BEHAVIOURS)
+        ]
         assert (row["outcome"], row["status"], row["error"]) == (outcome, status, trouble)
         assert row["answered_ns"] >= row["sent_ns"] >= row["planned_ns"]
     assert sorted(site.seen) == list(range(planned)), "nothing may be sent twice"
@@ -195,7 +198,8 @@ def test_retries_keep_the_id_and_honour_retry_after(
     assert report.attempts == 2 * report.sent == 2 * report.planned
     first, second = (ledger[ledger["attempt"] == number] for number in (1, 2))
     first, second = np.sort(first, order="vote"), np.sort(second, order="vote")
-    assert first["vote"].tolist() == second["vote"].tolist() == list(range(report.planned))
+    ids = [mint(1, number) for number in range(report.planned)]
+    assert first["vote"].tolist() == second["vote"].tolist() == ids
     assert set(first["outcome"]) == {Outcome.REFUSED}
     assert set(second["outcome"]) == {Outcome.ACKNOWLEDGED}
     waited_s = (second["sent_ns"] - first["answered_ns"]) / 1e9
@@ -278,7 +282,7 @@ def test_a_killed_generator_leaves_its_ledger_readable(
     generator.process.kill()
     report, ledger, _ = generator.finish()
     assert report is None
-    assert set(site.seen) <= set(ledger["vote"].tolist())
+    assert {mint(1, number) for number in site.seen} <= set(ledger["vote"].tolist())
     answered = ledger["answered_ns"] > 0
     assert np.all(ledger["vote"][answered] % 2 == 1)
     assert np.all(ledger["outcome"][answered] == Outcome.ACKNOWLEDGED)
@@ -377,7 +381,7 @@ def test_a_fleet_goes_on_without_a_generator_that_was_killed(
     assert report.missing_generators == (1,)
     assert report.partial
     assert report.in_flight_mean is None
-    assert report.reports[0].sent == planned_votes(plan)[0]
+    assert report.reports[2].sent == planned_votes(plan)[2]
     assert list(tmp_path.glob("ledger-1.*.bin"))
 
 

@@ -65,7 +65,7 @@ def rate_at(arrivals: Arrivals, t_s: Floats) -> Floats:
 
 
 def schedule(plan: Plan, generator: int, generators: int) -> Schedule:
-    """The shard of one generator out of so many, generators counted from 0.
+    """The shard of one generator out of so many, generators counted from 1.
 
     The same plan gives the same bytes. Votes of a generator are numbered from 0 in time order.
     """
@@ -73,7 +73,7 @@ def schedule(plan: Plan, generator: int, generators: int) -> Schedule:
     is_vote = kind == RequestKind.VOTE
     choice = np.zeros(len(kind), np.uint16)
     choice[is_vote] = _choices(plan, int(np.count_nonzero(is_vote)))
-    mine = slice(generator, None, generators)
+    mine = slice(generator - 1, None, generators)
     vote = np.arange(len(kind), dtype=np.uint64)[mine]
     votes_here = is_vote[mine]
     first = mint(generator, 0)
@@ -92,8 +92,8 @@ def planned_votes(plan: Plan) -> dict[int, int]:
     generators = plan.voters.generators
     _, kind = _all_arrivals(plan)
     return {
-        generator: int(np.count_nonzero(kind[generator::generators] == RequestKind.VOTE))
-        for generator in range(generators)
+        generator: int(np.count_nonzero(kind[generator - 1 :: generators] == RequestKind.VOTE))
+        for generator in range(1, generators + 1)
     }
 
 

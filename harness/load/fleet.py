@@ -114,7 +114,7 @@ class Fleet:
                 report_file=str(folder / f"report-{generator}.json"),
                 void_for_s=void_for_s,
             )
-            for generator in range(self._plan.voters.generators)
+            for generator in range(1, self._plan.voters.generators + 1)
         ]
         children = self.children = [self._spawn(shard, folder) for shard in shards]
         try:

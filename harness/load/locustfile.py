@@ -98,10 +98,10 @@ class Standalone:
         common: dict[str, Any] = {"host": environment.host, "start_unix_s": time.time() + LEAD_S}
         runner = environment.runner
         if not isinstance(runner, MasterRunner):
-            self._begin(Deal(generator=0, generators=1, **common))
+            self._begin(Deal(generator=1, generators=1, **common))
             return
         workers = sorted(worker.id for worker in runner.clients.ready)
-        for number, worker in enumerate(workers):
+        for number, worker in enumerate(workers, start=1):
             deal = Deal(generator=number, generators=len(workers), **common)
             runner.send_message(SHARD, msgspec.to_builtins(deal), worker)
 
