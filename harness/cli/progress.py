@@ -8,32 +8,34 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 STEPS: Final = 12
+LOAD: Final = 6
+LAST_OF_TRIAL: Final = 9
 
 
 class LiveProgress:
-    """One line per trial with its step, and a bar while the load runs."""
+    """A line per trial, with its step and a bar, and one for what comes after them."""
 
     def __init__(self, live: Progress) -> None:
         self._live = live
         self._tasks: dict[str, TaskID] = {}
 
     def step(self, trial: str, number: int, text: str) -> None:
-        task = self._task(trial)
-        label = f"[dim]{number:>2}/{STEPS}[/] {text}"
-        self._live.update(task, doing=label, completed=number / STEPS, total=1.0)
+        if trial or number > LAST_OF_TRIAL:
+            self._show(trial or "report", number, text)
 
     def load(self, trial: str, elapsed_s: float, duration_s: float) -> None:
-        task = self._task(trial)
-        doing = f"[dim] 6/{STEPS}[/] load, {elapsed_s:4.1f} of {duration_s:g} s"
-        self._live.update(task, doing=doing, completed=min(elapsed_s, duration_s), total=duration_s)
+        done = min(elapsed_s / duration_s, 1.0)
+        self._show(trial, LOAD + done, f"load, {elapsed_s:4.1f} of {duration_s:g} s")
 
-    def _task(self, trial: str) -> TaskID:
-        name = trial or "run"
+    def _show(self, name: str, reached: float, text: str) -> None:
         if name not in self._tasks:
             for earlier in self._tasks.values():
+                self._live.update(earlier, doing="", completed=STEPS, total=STEPS)
                 self._live.stop_task(earlier)
-            self._tasks[name] = self._live.add_task(name, doing="", total=1.0)
-        return self._tasks[name]
+            self._tasks[name] = self._live.add_task(name, doing="", total=STEPS)
+        total = STEPS if name == "report" else LAST_OF_TRIAL + 1
+        doing = f"[dim]{int(reached):>2}/{STEPS}[/] {text}"
+        self._live.update(self._tasks[name], doing=doing, completed=reached, total=total)
 
 
 class PlainProgress:
