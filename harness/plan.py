@@ -259,16 +259,26 @@ def check(plan: Plan, where: str) -> None:
     plan.slos()
 
 
+def scenario_folders() -> list[Path]:
+    """Where scenarios lie: `locustfiles/` here, and that of the installed project."""
+    return [Path.cwd() / "locustfiles", Path(__file__).parent.parent / "locustfiles"]
+
+
+def known_scenarios() -> list[str]:
+    """Names of all scenarios found, sorted."""
+    files = [path for folder in scenario_folders() for path in folder.glob("*.toml")]
+    return sorted({path.stem.replace("_", "-") for path in files})
+
+
 def find_scenario(name: str) -> Path:
     """The TOML file of a scenario: a path, or a name from `locustfiles/`. Raises PlanError."""
     if name.endswith(".toml"):
         return Path(name)
-    folders = [Path.cwd() / "locustfiles", Path(__file__).parent.parent / "locustfiles"]
-    for folder in folders:
+    for folder in scenario_folders():
         path = folder / f"{name.replace('-', '_')}.toml"
         if path.is_file():
             return path
-    known = sorted({p.stem.replace("_", "-") for f in folders for p in f.glob("*.toml")})
+    known = known_scenarios()
     raise PlanError(
         f"no scenario {name!r}{nearest(name, known)}; known: {', '.join(known) or 'none'}; "
         "or give the path of a .toml file"

@@ -89,7 +89,7 @@ def run(
         )
         progress.step("", 12, "report")
         render(folder, result)
-        if destination.out is None:
+        if destination.out is None and result.modes:
             folder.point_latest_here()
     if failure:
         raise type(failure)(f"{failure}; what was collected is in {folder.path}") from failure

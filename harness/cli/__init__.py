@@ -28,8 +28,14 @@ class Verbs(click.Group):
 @click.group(
     cls=Verbs,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 pass, 1 the harness failed, 2 usage or plan, 3 inconclusive, "
-    "99 a promise or threshold broken, 105 interrupted.",
+    epilog="""\b
+Examples:
+  pollstorm doctor
+  pollstorm run controversial-poll
+  pollstorm up --mode classic
+
+Exit codes: 0 pass, 1 the harness failed, 2 usage or plan, 3 inconclusive,
+99 a promise or threshold broken, 105 interrupted.""",
 )
 @click.version_option(__version__, prog_name="pollstorm")
 def pollstorm() -> None:

@@ -26,7 +26,7 @@ Exit codes: 0 nothing promised is broken, 3 nothing proven or measurement invali
 or threshold broken."""
 
 
-@click.command(epilog=EXAMPLES)
+@click.command(epilog=EXAMPLES, short_help="Account for every vote of a run again.")
 @click.argument("run", required=False, type=click.Path(path_type=Path))
 @click.option("--ledger", type=click.Path(path_type=Path), help="A ledger from elsewhere.")
 @click.option("--ballots", type=click.Path(path_type=Path), help="The ballots that belong to it.")

@@ -11,10 +11,15 @@ from harness.report.page import render
 from harness.run_folder import RunFolder
 
 
+EXAMPLES = """\b
+Examples:
+  pollstorm report reports/latest
+  pollstorm report reports/before reports/after --out reports/change
+"""
+
+
 @click.command(
-    short_help="Render the report again, one run or several side by side.",
-    epilog="Examples: `pollstorm report reports/latest`, "
-    "`pollstorm report reports/before reports/after --out reports/change`",
+    epilog=EXAMPLES, short_help="Render the report again, one run or several side by side."
 )
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(

@@ -10,20 +10,34 @@ from rich.console import Console
 from harness.cli.options import allow_target, database, existing_services, memcached
 from harness.cli.progress import progress_on
 from harness.errors import PlanError
-from harness.plan import Plan, find_scenario, read_plan, repeat_command, with_changes
+from harness.modes.mode import known_modes
+from harness.plan import (
+    Plan,
+    find_scenario,
+    known_scenarios,
+    read_plan,
+    repeat_command,
+    with_changes,
+)
 from harness.report.table import print_result
 from harness.run import Destination
 from harness.run import run as run_plan
 
-EXAMPLES = """\b
+EPILOG = f"""\b
+Scenarios: {", ".join(known_scenarios())}
+Modes: {", ".join(known_modes())}
+
+\b
 Examples:
   pollstorm run controversial-poll
   pollstorm run controversial-poll --modes direct,classic --peak 800 --repeat 3
   pollstorm run my-plan.toml --slo 'p99<250ms' --slo 'lost=0' --json
+
+A flag that is not given leaves the scenario's own value.
 """
 
 
-@click.command(epilog=EXAMPLES)
+@click.command(epilog=EPILOG)
 @click.argument("scenario")
 @click.option("--modes", metavar="A,B", help="Modes to drive, in this order.")
 @click.option(

@@ -23,7 +23,7 @@ Examples:
 """
 
 
-@click.command(epilog=EXAMPLES)
+@click.command(epilog=EXAMPLES, short_help="One mode with its services and site, until Ctrl-C.")
 @click.option("--mode", required=True, metavar="MODE", help="direct, cached, classic or your own.")
 @click.option("--port", type=int, default=0, metavar="N", help="Port of the site; 0: any free one.")
 @click.option("--workers", type=int, metavar="N", help="Site processes.")
