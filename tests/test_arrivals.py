@@ -103,6 +103,12 @@ def test_a_generator_numbers_its_votes_from_zero_without_gaps() -> None:
     assert np.all(np.diff(planned.planned_ns) >= 0)
 
 
+@pytest.mark.parametrize(("generator", "generators"), [(0, 1), (2, 1), (-1, 3), (4, 3)])
+def test_a_generator_that_is_not_among_them_gets_no_shard(generator: int, generators: int) -> None:
+    with pytest.raises(ValueError, match=f"generator {generator} is none of 1 to {generators}"):
+        schedule(plan_of(SPIKE), generator, generators)
+
+
 def test_planned_votes_are_those_of_the_schedules() -> None:
     plan = plan_of(SPIKE, generators=3)
     assert planned_votes(plan) == {n: schedule(plan, n, 3).votes for n in range(1, 4)}

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.load.arrivals import schedule, users_needed
 from harness.plan import find_scenario, read_plan
 from tests.fake_site import FakeSite
 
@@ -65,12 +66,17 @@ def test_there_are_no_other_scenarios() -> None:
 
 @pytest.mark.services
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_a_locustfile_runs_headless_by_itself(name: str, site: FakeSite) -> None:
+def test_a_locustfile_runs_headless_by_itself_with_all_the_users_that_its_load_takes(
+    name: str, site: FakeSite
+) -> None:
     host = f"http://127.0.0.1:{site.port}"
     with locust(name, "--headless", "-t", "3", "--host", host) as process:
         output, _ = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 0, output
     assert "Traceback" not in output
+    plan = read_plan(LOCUSTFILES / f"{name}.toml")
+    users = users_needed(schedule(plan, 1, 1), plan.voters)
+    assert f"({users} total users)" in output
     rows = re.findall(r"^(GET|POST) +/polls/controversial-poll/\w+ +(\d+) +0\(0", output, re.M)
     told = {method: int(number) for method, number in rows}  # the last table is the final one
     seen = len([vote for vote in site.seen if vote >= 0])

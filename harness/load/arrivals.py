@@ -68,7 +68,10 @@ def schedule(plan: Plan, generator: int, generators: int) -> Schedule:
     """The shard of one generator out of so many, generators counted from 1.
 
     The same plan gives the same bytes. Votes of a generator are numbered from 0 in time order.
+    Raises ValueError for a generator that is not among them.
     """
+    if not 1 <= generator <= generators:
+        raise ValueError(f"generator {generator} is none of 1 to {generators}")
     planned_ns, kind = _all_arrivals(plan)
     is_vote = kind == RequestKind.VOTE
     choice = np.zeros(len(kind), np.uint16)

@@ -33,7 +33,7 @@ LEAD_S: Final = 1.0  # thousands of users are spawned in less, and a message has
 def scenario(toml: Path) -> type[Voter]:
     """The user class that plays the plan in that file; put it into a locustfile's namespace."""
     plan = read_plan(toml)
-    users = users_needed(schedule(plan, 0, 1), plan.voters)
+    users = users_needed(schedule(plan, 1, 1), plan.voters)
     name = "".join(word.capitalize() for word in plan.scenario.split("-"))
     voter: type[Voter] = type(name, (Voter,), {"abstract": False})
     stage = Standalone(plan, voter)
