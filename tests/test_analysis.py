@@ -92,6 +92,22 @@ def test_rates_are_over_the_planned_duration(tmp_path):
     assert found.acknowledged_peak == 10
 
 
+def test_what_was_sent_or_acknowledged_after_the_load_makes_no_rate_higher(tmp_path):
+    ledger = [
+        attempt(0, planned_ms=100),
+        attempt(1, planned_ms=200, answered_after_ms=1500),  # sent in time, answered too late
+        attempt(2, planned_ms=300, sent_after_ms=900),  # both too late
+        attempt(3, Outcome.UNKNOWN, planned_ms=400),
+        attempt(3, planned_ms=400, sent_after_ms=300, number=2),
+        attempt(4, planned_ms=500, kind=RequestKind.RESULTS),
+    ]
+    trial = make_trial(tmp_path / "trial", ledger, planned={GENERATOR: 4})
+    found = rates([trial], settle(trial, trial.read_facts()))
+    assert (found.offered, found.sent, found.acknowledged) == (4, 3, 2)
+    twice = rates([trial, trial], settle(trial, trial.read_facts()))
+    assert (twice.sent, twice.acknowledged_peak) == (3, 2)
+
+
 def judged(path, ledger, **changes):
     ballots = [ballot(n) for n in range(len(ledger))]
     trial = make_trial(path / "trial", ledger, ballots, **changes)
