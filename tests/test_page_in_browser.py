@@ -112,6 +112,18 @@ def test_the_verdicts_are_what_the_eye_meets_first(shown: Page) -> None:
     assert shown.get_by_role("img", name="Where the votes went").is_visible()
 
 
+def test_short_words_stay_whole_and_meanings_have_room(shown: Page) -> None:
+    assert (
+        shown.get_by_role("cell", name="F1", exact=True).first.evaluate(
+            "cell => getComputedStyle(cell).whiteSpace"
+        )
+        == "nowrap"
+    )
+    meaning = shown.get_by_text("acknowledged, and in the database as cast").bounding_box()
+    assert meaning is not None
+    assert meaning["width"] >= 200
+
+
 def test_texts_in_a_figure_do_not_cover_one_another(shown: Page) -> None:
     overlaps = shown.evaluate("""
     () => [...document.querySelectorAll('svg.figure')].flatMap(svg => {

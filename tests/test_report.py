@@ -161,15 +161,53 @@ def test_hostile_names_are_text(copy: RunFolder) -> None:
     assert "\\<script>" in copy.summary.read_text()
 
 
-def test_a_missing_history_leaves_a_sentence_and_the_other_modes(copy: RunFolder) -> None:
-    copy.trial("direct").ledger.unlink()
-    (copy.trial("classic").journal).write_bytes(b"no Parquet")
+def test_a_missing_ledger_leaves_a_sentence_and_the_accounts(copy: RunFolder) -> None:
+    for name in ("direct", "classic"):
+        copy.trial(name).ledger.unlink()
     render(copy, run_result({"direct": mode_result(), "classic": classic_result()}))
     shown = Page(copy.page.read_text())
     assert "direct is not drawn" in shown.text
     assert "classic is not drawn" in shown.text
     assert shown.tags.count("svg") == 1
     assert "37 lost" in shown.text
+
+
+def test_a_journal_that_cannot_be_read_costs_only_the_figures_made_of_it(copy: RunFolder) -> None:
+    copy.trial("classic").journal.write_bytes(b"no Parquet")
+    render(copy, run_result({"direct": mode_result(), "classic": classic_result()}))
+    figures = re.findall(
+        r'<figure id="figure-(\w+)">(.*?)</figure>', copy.page.read_text(), flags=re.DOTALL
+    )
+    with_classic = {name for name, html in figures if ">classic<" in html}
+    assert with_classic == {"accounts", "rates", "latency", "percentiles"}
+    complaining = {name for name, html in figures if "classic is not drawn" in html}
+    assert complaining == {"counting", "lock"}
+
+
+def test_a_fault_that_every_mode_suffered_is_labelled_once_where_modes_share_axes(
+    copy: RunFolder,
+) -> None:
+    wipes = [
+        FaultRecord(kind="wipe", target="memcached", start_s=at_s, end_s=at_s, hit=True)
+        for at_s in (2.0, 2.001)
+    ]
+    modes = {
+        name: mode_result(faults=(wipe,))
+        for name, wipe in zip(("direct", "classic"), wipes, strict=True)
+    }
+    render(copy, run_result(modes))
+    svgs = re.findall(r"<svg.*?</svg>", copy.page.read_text(), flags=re.DOTALL)
+    counted = {"rates": svgs[1], "counting": svgs[4]}
+    assert {name: svg.count(">F1 wipe<") for name, svg in counted.items()} == {
+        "rates": 2,
+        "counting": 1,
+    }
+
+
+def test_every_colour_of_where_the_votes_went_is_in_its_legend(run: RunFolder) -> None:
+    accounts = re.findall(r"<svg.*?</svg>", run.page.read_text(), flags=re.DOTALL)[0]
+    keys = re.findall(r">([^<>]+)</text>", accounts)
+    assert {"counted", "lost", "counted twice"} <= set(keys)
 
 
 def test_a_run_without_modes_votes_or_files_still_has_a_page(tmp_path: Path) -> None:

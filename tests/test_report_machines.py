@@ -17,7 +17,7 @@ from harness.cli.report import report
 from harness.errors import PlanError
 from harness.report.junit import junit
 from harness.report.notation import number, share
-from harness.report.sentences import votes_headline, votes_sentence
+from harness.report.sentences import fault_sentence, slo_sentence, votes_headline, votes_sentence
 from harness.report.summary import summary
 from harness.report.table import print_result
 from harness.report.tables import tables, to_csv
@@ -29,8 +29,10 @@ SLO = SloResult(text="p99<250ms", value=1203.1, held=False)
 UNKNOWN = Verdict(votes="unknown", measurement="invalid", reasons=("The queue was not drained.",))
 
 
-def printed(width: int, **modes: harness.result.ModeResult) -> list[str]:
-    console = Console(file=io.StringIO(), width=width)
+def printed(width: int, is_terminal: bool = True, **modes: harness.result.ModeResult) -> list[str]:
+    console = Console(
+        file=io.StringIO(), width=width, force_terminal=is_terminal, color_system=None
+    )
     print_result(run_result(modes), console)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue().splitlines()
@@ -98,6 +100,54 @@ def test_the_table_fits_the_terminal_and_keeps_names_whole(width: int) -> None:
     assert any(line.startswith("mirrored") for line in lines)
     assert "\x1b" not in "".join(lines)
     assert any("The queue was not drained." in line for line in lines)
+
+
+@pytest.mark.parametrize("width", [40, 60])
+def test_a_narrow_terminal_gets_a_block_per_mode_and_no_number_is_cut(width: int) -> None:
+    lines = printed(
+        width, direct=mode_result(acknowledged=45_120), classic=classic_result(lost=1234)
+    )
+    assert max(map(len, lines)) <= width
+    assert "direct" in lines
+    block = lines[lines.index("classic") + 1 :]
+    block = block[: block.index("")]
+    values = dict(line.strip().rsplit(maxsplit=1) for line in block)
+    assert values["votes"] == "lost"
+    assert values["sent"] == "4,512"
+    assert values["lost"] == "1,234"
+    assert values["max ms"] == "1,302"
+    assert values["takeover/cold/overlap"] == "7/2/386"
+
+
+def test_what_is_piped_has_a_row_per_mode_whatever_the_width_around_it() -> None:
+    lines = printed(60, is_terminal=False, classic=classic_result(lost=1234))
+    row = next(line for line in lines if line.startswith("classic"))
+    assert row.split()[1:6] == ["lost", "4,512", "4,512", "1,234", "5"]
+    assert max(map(len, lines)) <= 100
+
+
+def test_a_count_that_a_threshold_asks_for_has_no_decimals() -> None:
+    lost = SloResult(text="lost=0", value=2.0, held=False)
+    assert slo_sentence(lost) == "lost=0: not held, 2 measured"
+    slow = SloResult(text="p50<=2ms", value=2.0, held=True)
+    assert slo_sentence(slow) == "p50<=2ms: held, 2.00 measured"
+
+
+@pytest.mark.parametrize(
+    ("lasted_s", "told"), [(0.0004, "at 5.20 s."), (1.2, "at 5.20 s for 1.20 s.")]
+)
+def test_a_fault_of_an_instant_has_a_moment_and_no_duration(lasted_s: float, told: str) -> None:
+    fault = FaultRecord(
+        kind="wipe", target="memcached", start_s=5.2, end_s=5.2 + lasted_s, hit=True
+    )
+    assert fault_sentence(fault) == f"wipe of memcached {told}"
+
+
+def test_the_headline_of_a_kept_run_sums_nothing_over_modes() -> None:
+    both = run_result({"direct": mode_result(), "cached": mode_result()})
+    assert votes_headline(both) == "Every mode counted every vote that it acknowledged, as cast."
+    one = run_result({"direct": mode_result()})
+    assert votes_headline(one) == "direct counted every vote that it acknowledged, as cast."
 
 
 def test_sentences_say_exactly_what_the_accounts_say() -> None:

@@ -6,19 +6,29 @@ import numpy as np
 import pytest
 
 from harness.analysis.timeline import (
+    LockEvents,
     bin_width_s,
     counted_after_percentiles_s,
     latency_percentiles_ms,
     read_timeline,
 )
+from harness.audit.locks import lock_figures
 from harness.errors import HistoryError
-from harness.protocol.commands import Get, Incr, InsertBallots, KeyKind, Set
+from harness.protocol.commands import Get, Incr, InsertBallots, KeyKind, Set, Status
 from harness.vote import Outcome
 from tests.histories import attempt, command, make_run, make_trial, vote_id
 
 
 def insert(sequence: int, begin: float) -> dict[str, object]:
     return command(InsertBallots, begin=begin, operation=sequence + 1, vote=vote_id(sequence))
+
+
+def resets() -> list[dict[str, object]]:
+    """What operations 1 and 2 write after they found no lock."""
+    return [
+        command(Set, KeyKind.POINTER, begin=begin, operation=number, cas=number)
+        for number, begin in ((1, -1799), (2, 61))
+    ]
 
 
 def test_rates_are_counted_in_the_bin_where_they_happened(tmp_path: Path) -> None:
@@ -96,6 +106,20 @@ def test_grants_and_waits_fall_into_the_bin_of_the_grant(tmp_path: Path) -> None
     assert lock.clean[:4].tolist() == [0, 0, 1, 0]
     assert lock.wait_max_ms[2] == pytest.approx(100.1)
     assert not lock.takeovers.any()
+
+
+def test_grants_before_the_load_are_in_the_whole_and_told_apart(tmp_path: Path) -> None:
+    journal = [
+        command(Incr, KeyKind.LOCK, begin=begin, operation=number, status=Status.MISSING)
+        for number, begin in ((1, -1800), (2, 60))
+    ]
+    trial = make_trial(tmp_path / "t", [attempt(0)], (), [*journal, *resets()])
+    lock = read_timeline(trial).lock
+    assert lock is not None
+    assert lock.cold.sum() == 1
+    assert lock.whole == LockEvents(cold=2, takeovers=0, overlaps=0)
+    assert lock.before_load == LockEvents(cold=1, takeovers=0, overlaps=0)
+    assert lock.whole.cold == lock_figures(trial).cold_grants
 
 
 def test_an_imitated_run_shows_its_takeovers_and_cold_grants(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import duckdb
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from harness.audit.locks import holds
 from harness.errors import HistoryError
@@ -34,6 +35,14 @@ MAX_BINS: Final = 100  # about as many as a reader can tell apart across a page
 MAX_DRAWN_BINS: Final = 100_000  # a history with wild clocks must not fill the memory
 
 
+class LockEvents(NamedTuple):
+    """How often the lock did not exclude."""
+
+    cold: int
+    takeovers: int
+    overlaps: int
+
+
 class Lock(NamedTuple):
     """The queue's lock per bin; waits are binned by when they ended, NaN where none did."""
 
@@ -44,6 +53,8 @@ class Lock(NamedTuple):
     wait_p50_ms: Floats
     wait_p99_ms: Floats
     wait_max_ms: Floats
+    whole: LockEvents  # of the trial: bins, before the load, and at a time that is not known
+    before_load: LockEvents  # a flusher drains before second 0, and may find a cold queue
 
 
 class Timeline(NamedTuple):
@@ -93,13 +104,14 @@ A drain's ballots are the slots that it read; a vote that went straight in names
 """
 
 
-def read_timeline(trial: TrialFolder) -> Timeline:
+def read_timeline(trial: TrialFolder, *, with_journal: bool = True) -> Timeline:
     """The trial over time. Raises HistoryError for its ledger, PlanError for its facts.
 
-    Without a readable journal, backlog and lock are None.
+    Without a journal, or when it is not to be read, backlog and lock are None. A journal that is
+    to be read and cannot be is a HistoryError too.
     """
     facts = trial.read_facts()
-    with _history(trial) as (connection, has_journal):
+    with _history(trial, with_journal) as (connection, has_journal):
         seconds = f"- {facts.load_start_ns}) / 1e9"
         end_s = max(facts.duration_s, _last_event_s(connection, seconds, has_journal))
         width_s = bin_width_s(end_s)
@@ -138,7 +150,7 @@ def read_timeline(trial: TrialFolder) -> Timeline:
             no_free_user_max_ms=no_free_user,
             wake_lag_max_ms=wake_lag,
             backlog_votes=_backlog(ask) if has_journal else None,
-            lock=_lock(ask, trial) if has_journal else None,
+            lock=_lock(ask, trial, facts.load_start_ns) if has_journal else None,
         )
 
 
@@ -169,7 +181,7 @@ def counted_after_percentiles_s(trial: TrialFolder, shares: Sequence[float]) -> 
     A vote that was never counted stands as infinity, so that a loss shows as a line that never
     gets there. Empty without a journal or votes.
     """
-    with _history(trial) as (connection, has_journal):
+    with _history(trial, with_journal=True) as (connection, has_journal):
         if not has_journal or not _has_commits(connection):
             return np.empty(0)
         after = "coalesce((counted_ns - ack_ns) / 1e9, 'infinity'::DOUBLE)"
@@ -206,7 +218,9 @@ class _Bins(NamedTuple):
 
 
 @contextmanager
-def _history(trial: TrialFolder) -> Iterator[tuple[duckdb.DuckDBPyConnection, bool]]:
+def _history(
+    trial: TrialFolder, with_journal: bool
+) -> Iterator[tuple[duckdb.DuckDBPyConnection, bool]]:
     """A connection with `ledger`, `journal` and `promised`, and whether there is a journal.
 
     Raises HistoryError for the ledger, and for a journal that is there but unreadable.
@@ -215,7 +229,7 @@ def _history(trial: TrialFolder) -> Iterator[tuple[duckdb.DuckDBPyConnection, bo
         with connect() as connection:
             require_columns(connection, trial.ledger, _LEDGER)
             connection.execute(f"CREATE VIEW ledger AS SELECT * FROM {quoted(trial.ledger)}")
-            has_journal = trial.journal.is_file()
+            has_journal = with_journal and trial.journal.is_file()
             if has_journal:
                 require_columns(connection, trial.journal, _JOURNAL)
                 connection.execute(f"CREATE VIEW journal AS SELECT * FROM {quoted(trial.journal)}")
@@ -249,7 +263,7 @@ def _backlog(ask: _Bins) -> Floats | None:
     return np.asarray(np.cumsum(promised - counted))
 
 
-def _lock(ask: _Bins, trial: TrialFolder) -> Lock | None:
+def _lock(ask: _Bins, trial: TrialFolder, load_start_ns: int) -> Lock | None:
     found = holds(trial)
     if found.empty:
         return None
@@ -257,7 +271,27 @@ def _lock(ask: _Bins, trial: TrialFolder) -> Lock | None:
     kinds = [f"count(*) FILTER (kind = '{kind}')" for kind in ("clean", "cold", "takeover")]
     waits = ["median(waited_ms)", "quantile_cont(waited_ms, 0.99)", "max(waited_ms)"]
     figures = ask.columns("start_ns", (*kinds, "count(*) FILTER (overlapped)", *waits), "FROM hold")
-    return Lock(*(np.nan_to_num(column) for column in figures[:4]), *figures[4:])
+    clean, cold, takeovers, overlaps = (np.nan_to_num(column) for column in figures[:4])
+    wait_p50_ms, wait_p99_ms, wait_max_ms = figures[4:]
+    return Lock(
+        clean=clean,
+        cold=cold,
+        takeovers=takeovers,
+        overlaps=overlaps,
+        wait_p50_ms=wait_p50_ms,
+        wait_p99_ms=wait_p99_ms,
+        wait_max_ms=wait_max_ms,
+        whole=_events(found),
+        before_load=_events(found[found["start_ns"] < load_start_ns]),
+    )
+
+
+def _events(found: pd.DataFrame) -> LockEvents:
+    return LockEvents(
+        cold=int((found["kind"] == "cold").sum()),
+        takeovers=int((found["kind"] == "takeover").sum()),
+        overlaps=int(found["overlapped"].sum()),
+    )
 
 
 def _percentiles(

@@ -70,7 +70,11 @@ def paint_accounts(figure: Figure, modes: Sequence[tuple[str, ModeResult]]) -> N
     grid[0, 1].set_title("Every vote sent, to scale", pad=10)
     grid[-1, 0].set_xlabel("votes")
     grid[-1, 1].set_xlabel("votes")
-    present = [p for p in PARTS if any(_amount(r.accounts, p) for _, r in modes)]
+    present = [
+        account
+        for account in dict.fromkeys((*PARTS, *WRONGS))
+        if any(_amount(result.accounts, account) for _, result in modes)
+    ]
     figure.legend(
         handles=[
             Patch(fc=p.colour.light, hatch=p.hatch, ec=INK.light, lw=0, label=p.label)

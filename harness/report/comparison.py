@@ -55,19 +55,18 @@ def compare(folders: Sequence[RunFolder], out: Path) -> Path:
 def _figures(rows: Sequence[tuple[Compared, str, ModeResult]]) -> list[Shown]:
     drawn: list[ModeDrawn] = []
     groups: dict[str, list[ModeDrawn]] = {}
-    troubles: list[str] = []
     for number, (run, name, mode) in enumerate(rows):
-        read, trouble = read_mode(run.folder, name, mode, number)
-        named = read._replace(name=f"{name}, {run.label}")
+        read = read_mode(run.folder, name, mode, number)
+        trouble = f"{run.label}: {read.trouble}" if read.trouble else ""
+        named = read._replace(name=f"{name}, {run.label}", trouble=trouble)
         drawn.append(named)
         if read.timeline is not None:
             groups.setdefault(name, []).append(named)
-        troubles += [f"{run.label}: {trouble}"] if trouble else []
     percentiles = next(kind for kind in KINDS if kind.name == "percentiles")
     return [
         hero([(f"{name}, {run.label}", mode) for run, name, mode in rows]),
-        show(percentiles, drawn, troubles),
-        _rates(groups, " ".join(troubles)),
+        show(percentiles, drawn),
+        _rates(groups, " ".join(m.trouble for m in drawn if m.timeline is None)),
     ]
 
 
@@ -90,7 +89,8 @@ def _rates(groups: dict[str, list[ModeDrawn]], note: str) -> Shown:
                         markevery=12,
                         ms=3.5,
                     )
-                    shade(axes, mode.faults, end_s=line.duration_s, labelled=False)
+            end_s = max(mode.timeline.duration_s for mode in modes if mode.timeline is not None)
+            shade(axes, *modes, end_s=end_s, labelled=False)
             axes.set_title(name)
             axes.set_ylabel("votes/s")
             axes.yaxis.set_major_formatter(TICKS)

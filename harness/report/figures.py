@@ -24,7 +24,8 @@ TICKS: Final = FuncFormatter(lambda value, _: f"{value:,.10g}")  # 0.1, 1, 1,000
 QUICKEST_S: Final = 1e-3  # quicker is drawn at the axis's left edge
 ROOM_FOR_KIND: Final = 0.15  # of the axis's length: room for "F1 pause" in a narrow panel
 CLOSEST_LABELS: Final = 0.06  # of the axis's length: room for "F1"
-LABELLED_PAD: Final = 13  # points: a title stands above the labels of faults
+SAME_MOMENT: Final = 0.01  # of the axis's length: one plan's fault, as two modes suffered it
+LABELLED_PAD: Final = 17  # points: a title stands above the labels of faults
 
 
 class ModeDrawn(NamedTuple):
@@ -37,6 +38,7 @@ class ModeDrawn(NamedTuple):
     faults: Sequence[FaultRecord]  # of that trial
     latency_ms: Floats  # at SHARES; empty without
     counted_after_s: Floats  # at COUNTED_SHARES; empty without
+    trouble: str = ""  # what of its history cannot be read: a sentence
 
 
 def paint_rates(figure: Figure, modes: Sequence[ModeDrawn]) -> None:
@@ -131,8 +133,7 @@ def paint_counting(figure: Figure, modes: Sequence[ModeDrawn]) -> None:
             )
     end_s = over_time.get_xlim()[1]
     over_time.set_xlim(0, end_s)
-    for mode in modes:
-        shade(over_time, mode.faults, end_s=end_s)
+    shade(over_time, *modes, end_s=end_s)
     over_time.set_title("Acknowledged, not yet counted", pad=LABELLED_PAD)
     time_axis(over_time)
     over_time.set_ylabel("votes")
@@ -142,21 +143,18 @@ def paint_counting(figure: Figure, modes: Sequence[ModeDrawn]) -> None:
     legend(figure, *mode_keys(modes), *fault_key(modes))
 
 
-def shade(
-    axes: Axes, faults: Sequence[FaultRecord], *, end_s: float, labelled: bool = True
-) -> None:
-    """Shade each fault, and number it above an axis of `end_s` seconds."""
-    labelled_s = -end_s
-    for index, fault in enumerate(faults):
+def shade(axes: Axes, *modes: ModeDrawn, end_s: float, labelled: bool = True) -> None:
+    """Shade the modes' faults, each once, and number them above an axis of `end_s` seconds."""
+    faults = _distinct_faults(modes, end_s)
+    for _, fault in faults:
         axes.axvspan(fault.start_s, fault.end_s, color=FAULT.light, alpha=0.18, lw=0, zorder=0)
         axes.axvline(fault.start_s, color=FAULT.light, lw=0.9, zorder=0.5)
-        if not labelled or fault.start_s - labelled_s < CLOSEST_LABELS * end_s:
-            continue
-        labelled_s = fault.start_s
-        after = faults[index + 1].start_s if index + 1 < len(faults) else end_s
-        roomy = (after - fault.start_s) / end_s > ROOM_FOR_KIND
+    named = _apart(faults, CLOSEST_LABELS * end_s) if labelled else []
+    ends_s = [fault.start_s for _, fault in named[1:]] + [end_s]
+    for (number, fault), after_s in zip(named, ends_s, strict=False):
+        roomy = (after_s - fault.start_s) / end_s > ROOM_FOR_KIND
         axes.annotate(
-            f"F{index + 1} {fault.kind}" if roomy else f"F{index + 1}",
+            f"F{number} {fault.kind}" if roomy else f"F{number}",
             (fault.start_s, 1),
             xycoords=("data", "axes fraction"),
             xytext=(0, 2),
@@ -164,6 +162,31 @@ def shade(
             color=MUTED.light,
             fontsize=8,
         )
+
+
+def _distinct_faults(modes: Sequence[ModeDrawn], end_s: float) -> list[tuple[int, FaultRecord]]:
+    """The faults with their numbers, by start; one that several modes suffered stands once."""
+    distinct: list[tuple[int, FaultRecord]] = []
+    numbered = [pair for mode in modes for pair in enumerate(mode.faults, start=1)]
+    for number, fault in sorted(numbered, key=lambda pair: pair[1].start_s):
+        if not any(
+            (number, fault.kind, fault.target) == (other_number, other.kind, other.target)
+            and fault.start_s - other.start_s < SAME_MOMENT * end_s
+            for other_number, other in distinct
+        ):
+            distinct.append((number, fault))
+    return distinct
+
+
+def _apart(
+    faults: Sequence[tuple[int, FaultRecord]], least_s: float
+) -> list[tuple[int, FaultRecord]]:
+    """Those whose labels do not run into the one before."""
+    apart: list[tuple[int, FaultRecord]] = []
+    for number, fault in faults:
+        if not apart or fault.start_s - apart[-1][1].start_s >= least_s:
+            apart.append((number, fault))
+    return apart
 
 
 def time_axis(axes: Axes) -> None:
@@ -193,7 +216,7 @@ def _panels(figure: Figure, modes: Sequence[ModeDrawn]) -> list[tuple[Axes, Mode
     for axes, (mode, line) in zip(column, drawn, strict=True):
         axes.set_title(mode.name, color=mode.look.colour, pad=LABELLED_PAD if mode.faults else 6)
         axes.set_xlim(0, line.at_s[-1] + line.width_s)
-        shade(axes, mode.faults, end_s=line.at_s[-1] + line.width_s)
+        shade(axes, mode, end_s=line.at_s[-1] + line.width_s)
     time_axis(column[-1])
     return [(axes, mode, line) for axes, (mode, line) in zip(column, drawn, strict=True)]
 

@@ -13,7 +13,7 @@ from harness.analysis.timeline import (
     latency_percentiles_ms,
     read_timeline,
 )
-from harness.errors import PollstormError
+from harness.errors import HistoryError, PollstormError
 from harness.report.accounts_figure import paint_accounts, row_in
 from harness.report.drawing import Drawing, draw
 from harness.report.figures import (
@@ -117,7 +117,8 @@ KINDS: Final = (
         "The queue’s lock",
         "A mark is where the lock stopped excluding: a takeover (patience ran out while another "
         "was inside), a cold grant (the lock was missing), an overlap (two certainly inside at "
-        "once); the number at the right is how many. Votes die at marks, not at high waits.",
+        "once); the number at the right is how many in the whole trial. Votes die at marks, not at "
+        "high waits.",
         paint_lock,
         LOCK_IN,
         0.7,
@@ -150,22 +151,20 @@ def hero(modes: Sequence[tuple[str, ModeResult]]) -> Shown:
 
 def gallery(folder: RunFolder, result: RunResult) -> list[Shown]:
     """All figures of a run. A history that cannot be read leaves a sentence, never an error."""
-    modes, troubles = [], []
-    for number, (name, mode) in enumerate(result.modes.items()):
-        drawn, trouble = read_mode(folder, name, mode, number)
-        modes.append(drawn)
-        troubles += [trouble] if trouble else []
+    modes = [
+        read_mode(folder, name, mode, number)
+        for number, (name, mode) in enumerate(result.modes.items())
+    ]
     shown = [hero(list(result.modes.items()))] if result.modes else []
     drawn_of = _repetitions_drawn(result)
-    return shown + [
-        show(kind, modes, troubles if kind.pooled else [*troubles, *drawn_of]) for kind in KINDS
-    ]
+    return shown + [show(kind, modes, "" if kind.pooled else drawn_of) for kind in KINDS]
 
 
-def show(kind: FigureKind, modes: Sequence[ModeDrawn], notes: Sequence[str]) -> Shown:
-    """One figure of the modes that it can show."""
+def show(kind: FigureKind, modes: Sequence[ModeDrawn], remark: str = "") -> Shown:
+    """One figure of the modes that it can show, and why others are missing."""
     seen = [mode for mode in modes if kind.shows(mode)]
-    note = " ".join(notes)
+    missing = [mode.trouble for mode in modes if not kind.shows(mode)]
+    note = " ".join(filter(None, [*missing, remark]))
     if not seen:
         return Shown(kind.name, kind.title, kind.caption, None, f"{kind.without} {note}".strip())
     height_in = kind.height_in + kind.panel_in * len(seen)
@@ -174,23 +173,25 @@ def show(kind: FigureKind, modes: Sequence[ModeDrawn], notes: Sequence[str]) -> 
     return Shown(kind.name, kind.title, kind.caption, drawing, note)
 
 
-def read_mode(
-    folder: RunFolder, name: str, result: ModeResult, number: int
-) -> tuple[ModeDrawn, str]:
-    """A mode's histories, of the repetition that lost most; a sentence when they are unreadable."""
+def read_mode(folder: RunFolder, name: str, result: ModeResult, number: int) -> ModeDrawn:
+    """A mode's histories, of the repetition that lost most, as far as they can be read."""
     trials = result.trials or (result,)
     worst = _worst(trials)
     trial = folder.trial(name, worst + 1)
-    note = ""
+    trouble = ""
     timeline: Timeline | None = None
     latency_ms, counted_after_s = np.empty(0), np.empty(0)
     try:
-        timeline = read_timeline(trial)
-        counted_after_s = counted_after_percentiles_s(trial, COUNTED_SHARES)
+        try:
+            timeline = read_timeline(trial)
+            counted_after_s = counted_after_percentiles_s(trial, COUNTED_SHARES)
+        except HistoryError as error:  # the ledger alone still has rates and latencies
+            trouble = f"{name} is not drawn: {error}."
+            timeline = read_timeline(trial, with_journal=False)
         latency_ms = _pooled_latency_ms(folder, name, len(trials))
     except PollstormError as error:
-        note = f"{name} is not drawn: {error}."
-    drawn = ModeDrawn(
+        trouble = f"{name} is not drawn: {error}."
+    return ModeDrawn(
         name=name,
         result=result,
         look=series(number),
@@ -198,8 +199,8 @@ def read_mode(
         faults=trials[worst].faults,
         latency_ms=latency_ms,
         counted_after_s=counted_after_s,
+        trouble=trouble,
     )
-    return drawn, note
 
 
 def _worst(trials: Sequence[ModeResult]) -> int:
@@ -207,12 +208,12 @@ def _worst(trials: Sequence[ModeResult]) -> int:
     return max(range(len(trials)), key=lambda place: trials[place].accounts.lost)
 
 
-def _repetitions_drawn(result: RunResult) -> list[str]:
+def _repetitions_drawn(result: RunResult) -> str:
     repeated = [(name, m.trials) for name, m in result.modes.items() if len(m.trials) > 1]
     if not repeated:
-        return []
+        return ""
     told = ", ".join(f"{name} {_worst(trials) + 1}" for name, trials in repeated)
-    return [f"Of each mode’s repetitions the one that lost most is drawn: {told}."]
+    return f"Of each mode’s repetitions the one that lost most is drawn: {told}."
 
 
 def _pooled_latency_ms(folder: RunFolder, name: str, repetitions: int) -> Floats:

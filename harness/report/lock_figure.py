@@ -27,6 +27,7 @@ EVENTS: Final = (
     ("cold", "cold grant", TWICE, "v"),
     ("overlaps", "overlap", ALTERED, "o"),
 )
+UNDERLAY: Final = {"boxstyle": "square,pad=0.15", "fc": PAPER.light, "ec": "none"}
 
 
 def paint_lock(figure: Figure, modes: Sequence[ModeDrawn]) -> None:
@@ -43,7 +44,7 @@ def paint_lock(figure: Figure, modes: Sequence[ModeDrawn]) -> None:
         marks, waits, grants = column[3 * index : 3 * index + 3]
         for axes in (marks, waits, grants):
             axes.set_xlim(0, line.at_s[-1] + line.width_s)
-            shade(axes, mode.faults, end_s=line.at_s[-1] + line.width_s, labelled=axes is marks)
+            shade(axes, mode, end_s=line.at_s[-1] + line.width_s, labelled=axes is marks)
         marks.set_title(mode.name, color=mode.look.colour, pad=LABELLED_PAD if mode.faults else 6)
         _paint_marks(marks, line, lock)
         _paint_waits(waits, mode, line, lock)
@@ -65,7 +66,7 @@ def _paint_marks(axes: Axes, line: Timeline, lock: Lock) -> None:
         at_s = (line.at_s + line.width_s / 2)[happened > 0]
         axes.plot(at_s, [lane] * len(at_s), color=colour.light, lw=0, marker=marker, ms=5)
         axes.annotate(
-            count(happened.sum()),
+            count(getattr(lock.whole, field)),
             (1, lane),
             xycoords=("axes fraction", "data"),
             xytext=(-2, 0),
@@ -74,8 +75,21 @@ def _paint_marks(axes: Axes, line: Timeline, lock: Lock) -> None:
             va="center",
             color=colour.light,
             fontweight="bold",
-            bbox={"boxstyle": "square,pad=0.15", "fc": PAPER.light, "ec": "none"},
+            bbox=UNDERLAY,
         )
+        if before := getattr(lock.before_load, field):
+            axes.annotate(
+                f"← {count(before)} before the load",
+                (0, lane),
+                xycoords=("axes fraction", "data"),
+                xytext=(4, 0),
+                textcoords="offset points",
+                va="center",
+                color=colour.light,
+                fontsize=8,
+                bbox=UNDERLAY,
+                zorder=1,  # under the marks
+            )
     axes.set_yticks(range(len(EVENTS)), [label for _, label, _, _ in EVENTS])
     axes.set_ylim(len(EVENTS) - 0.4, -0.6)
     axes.tick_params(length=0)

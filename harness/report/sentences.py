@@ -5,9 +5,11 @@ from typing import Final
 from harness.errors import Exit
 from harness.report.notation import count, number, share, times
 from harness.result import Accounts, FaultRecord, ModeResult, RunResult, SloResult
+from harness.slo import SLO_FIGURES
 
 VOTES_WORD: Final = {"kept": "Votes kept", "lost": "Votes lost", "unknown": "Votes unknown"}
 MEASUREMENT_WORD: Final = {"sound": "Measurement sound", "invalid": "Measurement invalid"}
+INSTANT_S: Final = 0.01  # a fault that is over sooner has a moment and no duration
 
 CANNOT_PROVE: Final = (
     "That a mode without a loss never loses. None lost in n votes says, at 95 % confidence, that "
@@ -70,15 +72,14 @@ def promise_sentence(result: ModeResult) -> str:
 
 def votes_headline(result: RunResult) -> str:
     """The first verdict of the whole run in one sentence."""
-    accounts = [mode.accounts for mode in result.modes.values()]
-    acknowledged = sum(a.acknowledged for a in accounts)
     if result.verdict.votes == "unknown":
         unknown = [name for name, mode in result.modes.items() if mode.verdict.votes == "unknown"]
         return f"What became of the votes is not proven in {_joined(unknown) or 'this run'}."
-    if not acknowledged:
+    if not any(mode.accounts.acknowledged for mode in result.modes.values()):
         return "No vote was acknowledged, so there was none to lose."
     if result.verdict.votes == "kept":
-        return f"All {count(acknowledged)} acknowledged votes were counted as cast."
+        who = "Every mode" if len(result.modes) > 1 else _joined(list(result.modes))
+        return f"{who} counted every vote that it acknowledged, as cast."
     losing = {name: m for name, m in result.modes.items() if m.verdict.votes == "lost"}
     told = _joined([f"{name} {_loss(mode.accounts)}" for name, mode in losing.items()])
     if promised := [name for name, mode in losing.items() if mode.promises]:
@@ -114,14 +115,20 @@ def standing(result: RunResult) -> str:
 
 def slo_sentence(slo: SloResult) -> str:
     """`p99<250ms: held, 41.2 measured`."""
-    measured = "no value" if slo.value is None else f"{number(slo.value)} measured"
+    measured = "no value" if slo.value is None else f"{slo_value(slo)} measured"
     return f"{slo.text}: {'held' if slo.held else 'not held'}, {measured}"
+
+
+def slo_value(slo: SloResult) -> str:
+    """What was measured, in the figure's own notation: a number of votes has no decimals."""
+    figure = slo.text.partition("<")[0].partition("=")[0].strip()
+    return (count if SLO_FIGURES.get(figure) == "accounts" else number)(slo.value)
 
 
 def fault_sentence(fault: FaultRecord) -> str:
     """What was done, to whom, and whether it met its aim."""
     lasted_s = fault.end_s - fault.start_s
-    during = f" for {number(lasted_s)} s" if lasted_s > 0 else ""
+    during = f" for {number(lasted_s)} s" if lasted_s >= INSTANT_S else ""
     aim = "" if fault.hit else " It did not meet its aim."
     return f"{fault.kind} of {fault.target} at {number(fault.start_s)} s{during}.{aim}"
 

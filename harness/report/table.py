@@ -4,6 +4,7 @@ from typing import Final
 
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -18,8 +19,9 @@ VERDICT_STYLE: Final = {
     "sound": "green",
     "invalid": "bold red",
 }
-WIDEST: Final = 100
-ROOMY: Final = 90  # columns of a terminal that has room for two blanks between figures
+WIDEST: Final = 100  # columns; also the width of what is piped, which has none of its own
+UNBOUNDED: Final = 10_000  # columns: wider than any table, to ask how wide one would be
+GAPS: Final = (2, 1)  # blanks between columns, the roomiest first
 COLUMNS: Final = (
     "mode",
     "votes",
@@ -36,12 +38,23 @@ COLUMNS: Final = (
 
 
 def print_result(result: RunResult, console: Console) -> None:
-    """Print both verdicts, a row per mode and a sentence per mode; at most 100 columns wide."""
+    """Print both verdicts, a row per mode and a sentence per mode; at most 100 columns wide.
+
+    Where the rows do not fit, each mode is a block of lines instead: no number is ever cut. What
+    is piped is 100 columns wide; `console` keeps that width.
+    """
+    if not console.is_terminal:
+        console.width = WIDEST
     width = min(console.width, WIDEST)
     if standing := sentences.standing(result):
         console.print(Text(standing, style="bold yellow"), width=width, soft_wrap=False)
-    console.print(_modes_table(result, gap=1 if width < ROOMY else 2), width=width)
-    console.print()
+    tables = [_modes_table(result, gap) for gap in GAPS]
+    fitting = [table for table in tables if _columns_needed(table, console) <= width]
+    if fitting:
+        console.print(fitting[0], width=width)
+        console.print()
+    else:
+        _print_blocks(result, console, width)
     for name, mode in result.modes.items():
         words = [sentences.votes_sentence(name, mode), sentences.spread_sentence(mode)]
         console.print(_sentence(" ".join(filter(None, words)), mode), width=width)
@@ -86,12 +99,29 @@ def _modes_table(result: RunResult, gap: int) -> Table:
         table.add_column(
             heading,
             justify="left" if heading in ("mode", "votes") else "right",
-            no_wrap=heading != "mode",
-            overflow="fold",
+            no_wrap=True,
         )
     for name, mode in result.modes.items():
         table.add_row(*_row(name, mode))
     return table
+
+
+def _columns_needed(table: Table, console: Console) -> int:
+    unbounded = console.options.update(max_width=UNBOUNDED)
+    return Measurement.get(console, unbounded, table).maximum
+
+
+def _print_blocks(result: RunResult, console: Console, width: int) -> None:
+    """Per mode its name, then a line for each figure, for a narrow terminal."""
+    names = [heading.replace("/\n", "/").replace("\n", " ") for heading in COLUMNS]
+    longest = max(map(len, names))
+    for name, mode in result.modes.items():
+        title, *figures = _row(name, mode)
+        console.print(title, width=width, overflow="fold")
+        for label, figure in zip(names[1:], figures, strict=True):
+            line = Text.assemble(f"  {label:<{longest}}  ", figure)
+            console.print(line, width=width, overflow="fold")
+        console.print()
 
 
 def _row(name: str, mode: ModeResult) -> list[Text]:
