@@ -16,11 +16,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from harness.errors import RecordingError
+from harness.errors import RecordingError, ServiceError
 from harness.history.ledger import LEDGER_DTYPE, RequestKind, Trouble
 from harness.load.arrivals import planned_votes
-from harness.load.fleet import Fleet
-from harness.load.shard import GeneratorReport, Shard
+from harness.load.fleet import Fleet, require_no_failure
+from harness.load.shard import CANNOT_RECORD, GeneratorReport, Shard
 from harness.plan import Arrivals, Limits, Plan, Voters
 from harness.services.processes import Supervisor
 from harness.vote import SEQUENCE_BITS, Outcome, mint
@@ -332,7 +332,7 @@ def test_a_full_disk_stops_the_load_with_one_line(
 
     generator = GeneratorProcess(tmp_path, plan_of(100, 5), site.port, preexec_fn=small_files)
     _, words = generator.process.communicate(timeout=LIMIT_S)
-    assert generator.process.returncode == 1
+    assert generator.process.returncode == CANNOT_RECORD
     assert words.startswith("generator: cannot record in")
     assert words.count("\n") == 1
     assert site.seen == []
@@ -394,6 +394,16 @@ def test_a_fleet_whose_ledger_cannot_be_written_raises_what_the_generator_said(
     )
     with pytest.raises(RecordingError, match=r"^cannot record in [^\n]*$"):
         fleet.run()
+
+
+def test_a_generator_that_breaks_is_not_mistaken_for_a_full_disk(
+    tmp_path: Path, supervisor: Supervisor
+) -> None:
+    command = [sys.executable, "-c", "raise ValueError('nonsense')"]
+    child = supervisor.spawn("generator 1", command, log=tmp_path / "log")
+    child.wait(LIMIT_S)
+    with pytest.raises(ServiceError, match=r"^generator 1: [^\n]*ValueError: nonsense[^\n]*$"):
+        require_no_failure(child)
 
 
 def test_the_ceiling_is_measured_within_seconds_and_leaves_no_ledger(

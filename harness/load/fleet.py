@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from harness.errors import Exit, RecordingError, ServiceError
 from harness.load.request import ALLOW_TARGET
-from harness.load.shard import GeneratorReport, Shard
+from harness.load.shard import CANNOT_RECORD, GeneratorReport, Shard
 from harness.plan import Plan
 from harness.run_folder import write_atomically
 from harness.services.cores import share_cores
@@ -166,7 +166,7 @@ class Fleet:
 def require_no_failure(child: Child) -> None:
     """Raises the error that a generator ended with; one that was killed has none."""
     code = child.poll()
-    if code == Exit.FAILED:
+    if code == CANNOT_RECORD:
         raise RecordingError(child.log_tail().removeprefix("generator: "))
     if code is not None and code > 0 and code != Exit.INTERRUPTED:
         raise ServiceError(f"{child.name}: {child.log_tail()} ({child.log})")

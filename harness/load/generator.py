@@ -20,12 +20,12 @@ from gevent.monkey import get_original
 from locust.env import Environment
 from locust.event import EventHook
 
-from harness.errors import Interrupted, PollstormError, ServiceError
+from harness.errors import Interrupted, PollstormError, RecordingError, ServiceError
 from harness.history.ledger import Ledger
 from harness.load.arrivals import NS_PER_S, full_speed, schedule, users_needed
 from harness.load.connections import Connections
 from harness.load.request import Requests, Target, VoidRequests
-from harness.load.shard import POLL_S, GeneratorReport, Shard
+from harness.load.shard import CANNOT_RECORD, POLL_S, GeneratorReport, Shard
 from harness.load.voter import Turnout, Voter
 
 SAMPLE_S: Final = 0.02  # of the in-flight gauge: a thousand samples in a load of 20 s
@@ -188,7 +188,7 @@ def main(arguments: list[str]) -> int:
         Generator(shard).play().write(Path(shard.report_file))
     except PollstormError as error:
         print(f"generator: {error}", file=sys.stderr)
-        return error.exit_code
+        return CANNOT_RECORD if isinstance(error, RecordingError) else error.exit_code
     return 0
 
 

@@ -1,5 +1,6 @@
 """What a generator process is told, and what it reports: files between it and the fleet."""
 
+import os
 from pathlib import Path
 from typing import Final
 
@@ -9,6 +10,8 @@ from harness.plan import Plan
 from harness.run_folder import write_atomically
 
 POLL_S: Final = 0.01  # how often a process looks whether the other has written its file
+CANNOT_RECORD: Final = os.EX_IOERR
+"""Exit code of a generator without a ledger: 1 is what Python itself ends with on any error."""
 
 
 class Shard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
