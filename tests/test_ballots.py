@@ -55,6 +55,12 @@ def test_the_same_id_with_another_choice_is_a_conflict_and_changes_nothing(
     assert deliveries(mariadb) == {1: (1, 1)}
 
 
+def test_the_same_id_in_another_poll_is_a_conflict_too(ballots: Ballots, mariadb: MariadbServer):
+    ballots.insert(vote(1))
+    assert ballots.insert(vote(1)._replace(poll="other")) is Delivery.CONFLICT
+    assert deliveries(mariadb) == {1: (1, 1)}
+
+
 def test_a_batch_counts_every_delivery_and_keeps_the_first_choice(
     ballots: Ballots, mariadb: MariadbServer
 ):

@@ -15,8 +15,9 @@ import msgspec
 import psutil
 import pytest
 
+from harness.database import schema
 from harness.database.connections import connect
-from harness.errors import Exit, ServiceError
+from harness.errors import Exit, PlanError, ServiceError
 from harness.modes.mode import find_mode
 from harness.plan import Plan
 from harness.services.mariadb import MariadbServer
@@ -148,3 +149,21 @@ def test_a_deployment_with_a_password_is_not_for_everybody(stack: Stack) -> None
     file = Path(stack.deployment.folder) / "site.json"
     assert file.stat().st_mode & 0o077 == 0
     assert msgspec.json.decode(file.read_bytes())["port"] == stack.site.port
+
+
+def test_ballots_that_are_not_ours_to_drop_are_not_dropped(
+    supervisor: Supervisor, mariadb: MariadbServer, tmp_path: Path
+) -> None:
+    schema.create(mariadb.url, PLAN.poll.poll())
+    try:
+        with closing(connect(mariadb.url, 5.0)) as connection, connection.cursor() as cursor:
+            cursor.execute(
+                "INSERT INTO pollstorm_ballots (vote, poll, choice, voter) VALUES (1, 'p', 1, 'v')"
+            )
+        existing = Existing(database=mariadb.url)
+        stack = start_stack(supervisor, PLAN, find_mode("direct"), tmp_path, tmp_path, existing)
+        with pytest.raises(PlanError, match="already holds 1 ballots"), stack:
+            pass
+        assert ballots(mariadb.url) == 1
+    finally:
+        schema.drop(mariadb.url)

@@ -23,7 +23,8 @@ from harness.vote import Poll, Vote
 
 INSERT_ONE: Final = """
 INSERT INTO pollstorm_ballots (vote, poll, choice, voter) VALUES (%s, %s, %s, %s)
-ON DUPLICATE KEY UPDATE deliveries = deliveries + IF(choice = VALUES(choice), 1, 0)"""
+ON DUPLICATE KEY UPDATE
+    deliveries = deliveries + IF(choice = VALUES(choice) AND poll = VALUES(poll), 1, 0)"""
 
 INSERT_MANY: Final = """
 INSERT INTO pollstorm_ballots (vote, poll, choice, voter) VALUES (%s, %s, %s, %s)
@@ -42,7 +43,7 @@ class Delivery(Enum):
     """What became of one vote handed to the database."""
 
     COUNTED = "counted"  # committed, now or by an earlier delivery
-    CONFLICT = "conflict"  # its id is there with another choice
+    CONFLICT = "conflict"  # its id is there with another choice or poll
     REFUSED = "refused"  # certainly not committed
     UNKNOWN = "unknown"  # the reply to the commit was lost
 
@@ -93,6 +94,10 @@ class Ballots:
             return self._select("SELECT 1 WHERE %s", 1) != ()
         except pymysql.MySQLError:
             return False
+
+    def stop_recording(self) -> None:
+        """Go on without a journal."""
+        self._journal = None
 
     def close(self) -> None:
         """Drop the connection, whatever state it is in."""
@@ -146,7 +151,7 @@ _STATUS: Final = {
 
 def _insert_one(connection: "Connection[Cursor]", vote: Vote) -> Delivery:
     with connection.cursor() as cursor:
-        # 1 row: inserted; 2: one more delivery; 0: the row stayed as it was, for another choice.
+        # 1 row: inserted; 2: one more delivery; 0: the row stayed as it was, another wish.
         rows = cursor.execute(INSERT_ONE, vote_row(vote))
     return Delivery.COUNTED if rows else Delivery.CONFLICT
 

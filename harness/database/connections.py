@@ -24,9 +24,9 @@ def connect(url: str, timeout_s: float) -> "Connection[pymysql.cursors.Cursor]":
     try:
         port = parts.port or DEFAULT_PORT
     except ValueError as error:
-        raise PlanError(f"database {url!r}: {error}") from error
+        raise PlanError(f"the port in the database's URL: {error}") from error
     if parts.scheme != "mysql" or not parts.hostname or not name:
-        raise PlanError(f"database {url!r}: write mysql://user:password@host:port/name")
+        raise PlanError("the database's URL must be like mysql://user:password@host:port/name")
     socket = parse_qs(parts.query).get("unix_socket", [None])[0]
     return pymysql.connect(
         host=parts.hostname,

@@ -4,6 +4,7 @@ from contextlib import closing
 from typing import Final
 
 import msgspec
+from pymysql.cursors import Cursor
 
 from harness.database.connections import connect
 from harness.vote import Poll
@@ -27,6 +28,8 @@ CREATE TABLE IF NOT EXISTS pollstorm_ballots (
     KEY totals (poll, choice)
 ) ENGINE = InnoDB"""
 
+TABLES: Final = ("pollstorm_ballots", "pollstorm_polls")
+
 KEEP_POLL: Final = """
 INSERT INTO pollstorm_polls (name, question, choices) VALUES (%s, %s, %s)
 ON DUPLICATE KEY UPDATE question = VALUES(question), choices = VALUES(choices)"""
@@ -43,9 +46,24 @@ def create(url: str, poll: Poll) -> None:
 
 
 def drop(url: str) -> None:
-    """Remove our tables and everything in them; a run starts from none."""
+    """Remove our two tables and everything in them."""
     with closing(connect(url, TIMEOUT_S)) as connection, connection.cursor() as cursor:
-        # Asked first, because IF EXISTS alone sends a warning for each missing table.
-        cursor.execute("SHOW TABLES LIKE 'pollstorm\\_%'")
-        for (table,) in cursor.fetchall():
-            cursor.execute(f"DROP TABLE `{table}`")
+        for table in TABLES:
+            if _exists(cursor, table):
+                cursor.execute(f"DROP TABLE {table}")
+
+
+def count_ballots(url: str) -> int:
+    """How many ballots the database holds; 0 without our tables."""
+    with closing(connect(url, TIMEOUT_S)) as connection, connection.cursor() as cursor:
+        if not _exists(cursor, "pollstorm_ballots"):
+            return 0
+        cursor.execute("SELECT COUNT(*) FROM pollstorm_ballots")
+        (number,) = cursor.fetchone() or (0,)
+        return int(number)
+
+
+def _exists(cursor: Cursor, table: str) -> bool:
+    """Asked first, because IF EXISTS sends a warning for a missing table."""
+    cursor.execute("SHOW TABLES LIKE %s", (table.replace("_", r"\_"),))
+    return cursor.fetchone() is not None

@@ -12,8 +12,9 @@ import pymysql
 
 from harness.armed import ArmedPage
 from harness.database import schema
-from harness.errors import ServiceError
+from harness.errors import PlanError, ServiceError
 from harness.modes.mode import Mode
+from harness.modes.queued import ARMED_PAGE
 from harness.plan import Deployment, Plan
 from harness.services.cores import share_cores
 from harness.services.flusher import FlusherServer, start_flusher
@@ -23,7 +24,6 @@ from harness.services.processes import Supervisor
 from harness.services.site import SiteServer, start_site
 from harness.services.targets import Existing
 
-ARMED_PAGE: Final = "armed.page"
 PREFIX_LENGTH: Final = 90  # of the 100 that a plan allows, so that a token still fits
 
 
@@ -80,8 +80,9 @@ def start_stack(
             database = mariadb.url
         else:
             database = existing.database
-            ending.callback(_drop_tables, database)
         _create_tables(database, plan)
+        if existing.database is not None:
+            ending.callback(_drop_tables, database)
         deployment = Deployment(
             plan=plan,
             mode=mode.name,
@@ -109,6 +110,12 @@ def _with_own_keys(plan: Plan) -> Plan:
 def _create_tables(database: str, plan: Plan) -> None:
     """Our tables, empty. Raises ServiceError when the database does not take them."""
     try:
+        ballots = schema.count_ballots(database)
+        if ballots:
+            raise PlanError(
+                f"the database already holds {ballots:,} ballots in pollstorm_ballots, from a site "
+                "that uses it or a run that was killed; drop that table, or give another database"
+            )
         schema.drop(database)
         schema.create(database, plan.poll.poll())
     except pymysql.MySQLError as error:

@@ -21,9 +21,7 @@ class Existing(NamedTuple):
         if self.database is not None:
             parts = urlsplit(self.database)
             if parts.scheme != "mysql" or not parts.hostname:
-                raise PlanError(
-                    f"database {self.database!r}: write mysql://user:password@host:port/name"
-                )
+                raise PlanError("--database: write mysql://user:password@host:port/name")
             if "unix_socket" not in parse_qs(parts.query):
                 require_loopback(parts.hostname, allowed)
 
