@@ -71,7 +71,8 @@ class Flusher:
         """Best effort: a results page that finds no totals counts them itself."""
         try:
             totals = counted_now(self._drain.ballots, self._poll)
-            self._drain.client.set(totals_key(self._poll.name), totals, noreply=False)
+            key = totals_key(self._plan.queue, self._poll.name)
+            self._drain.client.set(key, totals, noreply=False)
         except (pymysql.MySQLError, OSError, MemcacheError) as error:
             print(f"totals not refreshed: {error}", file=sys.stderr, flush=True)
 

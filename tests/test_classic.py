@@ -128,5 +128,8 @@ def test_a_drain_that_was_not_committed_says_so():
 def test_a_drain_without_memcached_is_not_an_empty_queue():
     _, drained = play(drain(QUEUE), [UNREACHABLE])
     assert drained.end is DrainEnd.NO_MEMCACHED
+    for pointer, reset in ((LOST, OK), (UNREACHABLE, UNREACHABLE), (number(0), LOST)):
+        _, drained = play(drain(QUEUE), [number(1), pointer, reset, OK])
+        assert drained.end is DrainEnd.NO_MEMCACHED
     _, drained = play(drain(QUEUE), [number(1), number(0), OK, OK])
     assert drained.end is DrainEnd.EMPTY

@@ -94,7 +94,7 @@ def test_a_reply_cut_in_pieces_is_put_together():
 
 
 @pytest.mark.parametrize(
-    "pieces", [(), (b"VA 3 c1\r\na",), (b"nonsense\r\n",), (b"VA 9 c1\r\nab\r\n",)]
+    "pieces", [(), (b"VA 3 c1\r\na",), (b"nonsense\r\n",), (b"VA x\r\n",), (b"VA 9 c1\r\nab\r\n",)]
 )
 def test_a_reply_that_does_not_come_whole_leaves_the_outcome_open(pieces: tuple[bytes, ...]):
     with server(*pieces) as address:

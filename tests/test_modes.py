@@ -15,12 +15,15 @@ from harness.armed import ArmedPage
 from harness.cache.meta_client import MetaClient
 from harness.database import schema
 from harness.database.ballots import read_ballots
-from harness.errors import Exit, PlanError
+from harness.errors import Exit, PlanError, RecordingError
 from harness.faults.fault import Reach
 from harness.faults.timetable import Timetable, applicable
+from harness.history.journal import Journal, Role
+from harness.history.recorder import RECORDING_FAILED, Recorder
 from harness.modes.mode import Answer, Session, find_mode, known_modes
-from harness.modes.queued import ARMED_PAGE
+from harness.modes.queued import ARMED_PAGE, QueuedDrain
 from harness.plan import Deployment, Fault, Plan, QueuePlan
+from harness.protocol.classic import DrainEnd
 from harness.services.mariadb import MariadbServer
 from harness.services.memcached import MemcachedServer
 from harness.vote import Vote, mint
@@ -171,6 +174,28 @@ def test_a_message_that_is_no_vote_does_not_stop_the_drain(
         a.meta_set("test-queue-curr", b"2")
     assert flush(deployment) == Exit.OK
     assert counted(deployment) == {vote(1).vote_id: 1}
+
+
+@pytest.mark.services
+def test_a_disk_that_fills_during_a_drain_costs_the_journal_and_no_vote(
+    deployment: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with session(deployment, "classic") as site:
+        for number in range(3):
+            site.accept(vote(number))
+    records = iter(range(4))  # the disk is full after so many: in the midst of reading the slots
+    reserve = Recorder.reserve
+
+    def limited(recorder: Recorder) -> int:
+        if next(records, None) is None:
+            raise RecordingError("cannot record")
+        return reserve(recorder)
+
+    monkeypatch.setattr(Recorder, "reserve", limited)
+    with closing(QueuedDrain(deployment, Journal(tmp_path, Role.FLUSHER))) as flusher:
+        assert flusher.drain(0).end is DrainEnd.COMMITTED
+    assert len(counted(deployment)) == 3
+    assert (tmp_path / RECORDING_FAILED).read_text() == "cannot record\n"
 
 
 @pytest.mark.services

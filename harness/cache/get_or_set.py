@@ -9,7 +9,8 @@ from pymemcache.exceptions import MemcacheError
 def get_or_set(client: Client, key: str, calculate: Callable[[], bytes], ttl_s: int) -> bytes:
     """The value of `key`; on a miss `calculate()`, stored for `ttl_s` (0: until replaced).
 
-    Without memcached the value is calculated. What `calculate` raises is passed on.
+    Whoever stored one meanwhile is not overwritten: it may be newer. Without memcached the value is
+    calculated. What `calculate` raises is passed on.
     """
     try:
         value: bytes | None = client.get(key)
@@ -19,7 +20,7 @@ def get_or_set(client: Client, key: str, calculate: Callable[[], bytes], ttl_s: 
         return value
     value = calculate()
     try:
-        client.set(key, value, expire=ttl_s, noreply=False)
+        client.add(key, value, expire=ttl_s, noreply=False)
     except (OSError, MemcacheError):
         return value
     return value

@@ -65,23 +65,21 @@ class MetaClient(Client):
             while not is_whole(answer):
                 piece = connection.recv(RECEIVE_BYTES)
                 if not piece or len(answer) > MAX_REPLY_BYTES:
-                    self.close()
-                    return LOST
+                    raise ConnectionError("half a reply")
                 answer += piece
-        except OSError:
-            self.close()
-            return LOST
+            reply = parse(answer)
+        except (OSError, ValueError):  # broken, or no reply of memcached's
+            reply = LOST
         except BaseException:
             self.close()
             raise
-        reply = parse(answer)
         if reply is LOST:
             self.close()
         return reply
 
 
 def is_whole(answer: bytes) -> bool:
-    """Whether a meta command's reply has arrived completely."""
+    """Whether a meta command's reply has arrived completely. Raises ValueError for nonsense."""
     line_end = answer.find(b"\r\n")
     if line_end < 0:
         return not answer  # no bytes at all: the server closed, and nothing more will come
@@ -91,7 +89,7 @@ def is_whole(answer: bytes) -> bool:
 
 
 def parse(answer: bytes) -> Reply:
-    """A whole reply; `LOST` for bytes that are none, after which the connection is unusable."""
+    """A whole reply; `LOST` or ValueError for bytes that are none: the connection is unusable."""
     line_end = answer.find(b"\r\n")
     code = answer[:2]
     if code == b"VA":

@@ -7,7 +7,6 @@ whatever the clocks of the processes say.
 import itertools
 import os
 import struct
-import threading
 from collections.abc import Iterator
 from enum import IntEnum
 from pathlib import Path
@@ -118,10 +117,3 @@ class Journal:
         _REPLY.pack_into(buffer, offset + _REPLY_AT, vote or self._vote, number, cas)
         buffer[offset + _STATUS_AT] = status
         _CLOSE.pack_into(buffer, offset + _CLOSE_AT, monotonic_ns())
-
-
-class ThreadJournals(threading.local):
-    """One journal for each thread that asks."""
-
-    def __init__(self, folder: Path, role: Role) -> None:
-        self.journal = Journal(folder, role)

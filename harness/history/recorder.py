@@ -9,12 +9,23 @@ SIGBUS in the middle of a store; a full disk is met here, before anything is sen
 
 import mmap
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from harness.errors import RecordingError
 
 SEGMENT_RECORDS: Final = 16_384  # 1 MiB of 64-byte records: allocated in about a millisecond
+
+
+RECORDING_FAILED: Final = "recording-failed"
+"""A file of this name in a trial's raw folder says why a process could not record."""
+
+
+def note_recording_failed(folder: Path, error: RecordingError) -> None:
+    """Leave the error where the run looks for it; on a full disk an empty file has to do."""
+    with suppress(OSError):
+        (folder / RECORDING_FAILED).write_text(f"{error}\n", encoding="utf-8")
 
 
 class Recorder:

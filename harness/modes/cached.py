@@ -3,13 +3,11 @@
 Promise: an acknowledged vote is committed. Totals lag by at most their lifetime.
 """
 
-import math
-
 from harness.cache.meta_client import MetaClient
 from harness.history.journal import Journal
 from harness.modes.direct import DirectSession
 from harness.modes.mode import Totals
-from harness.modes.totals import cached_totals
+from harness.modes.totals import cached_totals, totals_key
 from harness.plan import Deployment
 from harness.vote import Poll
 
@@ -21,11 +19,11 @@ class CachedSession(DirectSession):
         super().__init__(deployment, journal)
         plan = deployment.plan
         self._client = MetaClient(deployment.memcached[0], plan.memcached.timeout_s)
-        # memcached counts lifetimes in whole seconds, and 1 may expire at once.
-        self._ttl_s = max(2, math.ceil(plan.site.totals_ttl_s))
+        self._plan = plan
 
     def totals(self, poll: Poll) -> Totals:
-        return cached_totals(self._client, self._ballots, poll, self._ttl_s)
+        key = totals_key(self._plan.queue, poll.name)
+        return cached_totals(self._client, self._ballots, key, poll, self._plan.site.totals_ttl_s)
 
     def close(self) -> None:
         super().close()

@@ -11,11 +11,13 @@ from harness.armed import ArmedPage
 from harness.cache.executor import MemcachedExecutor
 from harness.cache.meta_client import MetaClient
 from harness.database.ballots import Ballots, Delivery
+from harness.errors import RecordingError
 from harness.history.journal import ROOM, Journal, Role
+from harness.history.recorder import note_recording_failed
 from harness.modes.direct import ANSWERS
 from harness.modes.mode import Answer, Totals
 from harness.modes.polls import PollBook
-from harness.modes.totals import cached_totals
+from harness.modes.totals import cached_totals, totals_key
 from harness.plan import Deployment, QueuePlan
 from harness.protocol.classic import (
     NAP_NS,
@@ -31,6 +33,7 @@ from harness.protocol.drive import drive
 from harness.vote import Poll, Vote
 
 ARMED_PAGE: Final = "armed.page"  # in a deployment's folder, when faults can be armed
+MOST_NAPS: Final = 4096  # room kept for; each vote may waste as much at a segment's end
 FOR_GOOD: Final = 0  # the flusher replaces totals; they need no lifetime
 
 
@@ -60,11 +63,13 @@ class QueuedSession:
     def __init__(self, deployment: Deployment, journal: Journal | None) -> None:
         plan = deployment.plan
         self._journal = journal
+        self._plan = plan.queue
         self._client = MetaClient(deployment.memcached[0], plan.memcached.timeout_s)
         self._execute = executor(deployment, self._client, Role.SITE, journal).execute
         self._queues = queues(plan.queue)
         # One record per nap at most, and those of the hold: a full disk is met before the first.
-        self._records = round(plan.queue.patience_s * 1e9 / NAP_NS) + ROOM
+        naps = round(plan.queue.patience_s * 1e9 / NAP_NS)
+        self._records = min(naps, MOST_NAPS) + ROOM
         self._after_patience = AfterPatience(plan.queue.after_patience)
         self._ballots = Ballots(deployment.database, plan.database.timeout_s, journal)
         self._polls = PollBook(self._ballots)
@@ -89,7 +94,8 @@ class QueuedSession:
         return ANSWERS[self._ballots.insert(vote)]
 
     def totals(self, poll: Poll) -> Totals:
-        return cached_totals(self._client, self._ballots, poll, FOR_GOOD)
+        key = totals_key(self._plan, poll.name)
+        return cached_totals(self._client, self._ballots, key, poll, FOR_GOOD)
 
     def is_ready(self) -> bool:
         return self._ballots.is_reachable()
@@ -105,6 +111,7 @@ class QueuedDrain:
     def __init__(self, deployment: Deployment, journal: Journal | None) -> None:
         plan = deployment.plan
         self._journal = journal
+        self._folder = Path(deployment.folder)
         self.client = MetaClient(deployment.memcached[0], plan.memcached.timeout_s)
         self._executor = executor(deployment, self.client, Role.FLUSHER, journal)
         self.queues = queues(plan.queue)
@@ -113,8 +120,11 @@ class QueuedDrain:
 
     def drain(self, number: int) -> Drained:
         """Drain the queue of that number, to the end of its transaction."""
-        if self._journal:
-            self._journal.start_operation(number)
+        try:
+            if self._journal:
+                self._journal.start_operation(number)
+        except RecordingError as error:
+            self._stop_recording(error)
         return drive(drain(self.queues[number]), self._execute)
 
     def close(self) -> None:
@@ -122,6 +132,21 @@ class QueuedDrain:
         self.ballots.close()
 
     def _execute(self, command: Command) -> Reply:
+        try:
+            return self._perform(command)
+        except RecordingError as error:
+            # Raised before the command was sent. A drain broken off here would lose what it has
+            # read, and that would be our doing, not the mode's: go on without a journal.
+            self._stop_recording(error)
+            return self._perform(command)
+
+    def _stop_recording(self, error: RecordingError) -> None:
+        note_recording_failed(self._folder, error)
+        self._journal = None
+        self._executor.stop_recording()
+        self.ballots.stop_recording()
+
+    def _perform(self, command: Command) -> Reply:
         if not isinstance(command, InsertBallots):
             return self._executor.execute(command)
         delivery = self.ballots.insert_batch(votes_in(command.messages), self._batch_rows)

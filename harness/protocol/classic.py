@@ -19,9 +19,9 @@ What it survives
 What it cannot survive, each a sentence of the post
     * Patience counts naps, not time, and when it ends the waiter goes on *as the holder*. If the
       real holder is only slow, two are inside; the slower one's stores come after the drain.
-    * A missing lock is set to 1 and the pointer to 0. Two processes can both find it missing:
-      two are inside, and the second reset orphans the slots of the first.
-    * A missing pointer is set to 1, but the writer's own number stays undefined: it writes slot 0,
+    * Whoever finds no lock makes one, holds it, and starts the pointer at 0. Two processes can both
+      find none: two are inside, and the second start orphans the slots of the first.
+    * Whoever finds no pointer starts it at 1 and yet has no number itself: its vote goes to slot 0,
       which no drain reads, while slot 1 is read and was never written.
     * Slots are never deleted, so a slot that was skipped yields the vote of an earlier round.
     * Nobody looks whether a `set` was refused.
@@ -98,7 +98,7 @@ class Receipt(Enum):
 class DrainEnd(Enum):
     """How a drain ended."""
 
-    EMPTY = "empty"  # nothing was queued
+    EMPTY = "empty"  # nothing was queued, as far as memcached said
     COMMITTED = "committed"
     NOT_COMMITTED = "not committed"  # or nobody knows
     NO_MEMCACHED = "no memcached"
@@ -160,10 +160,12 @@ def drain(queue: Queue) -> Machine[Drained]:
         slot = yield Get(queue.slot(number))
         if slot.status is Status.OK:
             messages.append(slot.value)
-    yield Set(queue.pointer, b"0")
+    reset = yield Set(queue.pointer, b"0")
     yield Set(queue.lock, b"0")
     if not messages:
-        return Drained(DrainEnd.EMPTY)
+        # The post would go on as if nothing had been queued; so do we, but we do not call it empty.
+        unheard = pointer.status in UNANSWERED or reset.status in UNANSWERED
+        return Drained(DrainEnd.NO_MEMCACHED if unheard else DrainEnd.EMPTY)
     inserted = yield InsertBallots(messages)
     committed = inserted.status is Status.OK
     return Drained(DrainEnd.COMMITTED if committed else DrainEnd.NOT_COMMITTED, messages)

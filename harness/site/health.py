@@ -5,9 +5,9 @@ from typing import Final
 
 import falcon
 
+from harness.history.recorder import RECORDING_FAILED
 from harness.site import problem
 from harness.site.sessions import Sessions
-from harness.site.votes import RECORDING_FAILED
 
 _READY: Final = b'{"status":"ready"}'
 _LIVE: Final = b'{"status":"live"}'

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from harness.errors import RecordingError
+from harness.history.recorder import note_recording_failed
 from harness.modes.mode import Answer
 from harness.site import log, problem
 from harness.site.body import read_body
@@ -16,7 +17,6 @@ from harness.site.polls import find_poll
 from harness.site.sessions import Sessions
 from harness.vote import MAX_CHOICES, VOTER_NAME, Vote, VoteId
 
-RECORDING_FAILED: Final = "recording-failed"
 """File in the deployment's folder whose existence tells the run that votes were refused."""
 
 
@@ -47,7 +47,7 @@ class Votes:
     def __init__(self, sessions: Sessions, meters: Meters, folder: Path) -> None:
         self._sessions = sessions
         self._meters = meters
-        self._recording_failed = folder / RECORDING_FAILED
+        self._folder = folder
         self._decode = msgspec.json.Decoder(VoteRequest).decode
 
     def on_post(self, request: falcon.Request, response: falcon.Response, poll: str) -> None:
@@ -91,7 +91,8 @@ class Votes:
             return self._sessions.current().accept(vote)
         except RecordingError as error:
             self._sessions.discard()
-            self._tell_the_run(error)
+            log.unforeseen("recording", error)
+            note_recording_failed(self._folder, error)
             raise problem.recording_failed() from None
         except Exception as error:
             self._sessions.discard()
@@ -100,13 +101,6 @@ class Votes:
         except BaseException:
             self._sessions.discard()
             raise
-
-    def _tell_the_run(self, error: RecordingError) -> None:
-        log.unforeseen("recording", error)
-        try:
-            self._recording_failed.write_text(f"{error}\n", encoding="utf-8")
-        except OSError as full:  # an empty file says it too; none at all is left to the log
-            log.unforeseen("noting that recording failed", full)
 
 
 def _explain(message: str) -> str:
