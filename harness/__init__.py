@@ -1,25 +1,27 @@
 """pollstorm: what happens to the votes when the controversial poll goes on air.
 
-The words, one meaning each:
+Words that mean one thing each, throughout:
 
-vote        one wish of a voter to be counted, with a `VoteId` minted by the client
-attempt     one request that carries a vote; one ledger row each
-ballot      a vote as counted: one database row per vote id, with its number of `deliveries`
-mode        how votes travel to the database: `direct`, `cached`, `classic`
-protocol    the memcached algorithm of a queue mode, as generators that touch no socket and no clock
-command     what a protocol yields; *reply* is what it gets back; `drive` runs one over the other
-drain       the flusher's read of a queue
-grant       the moment a process may enter: *clean* (`incr` gave 1), *takeover* (patience ran out),
-            *cold* (the lock key was missing)
-overlap     two processes certainly inside the critical section at once
-ledger      what voters saw; *journal* what site and flusher did; *ballots* what the database holds
-outcome     `acknowledged`, `refused` (definitely written nowhere) or `unknown`
-audit       planned ids × ledger × ballots × journal → accounts and verdict
-trial       one mode driven once through the plan; a run has one for each mode and repetition
-fault       one injected trouble; a *timetable* says when, or at which protocol step
+vote        what one voter wants counted; its `VoteId` comes from the client
+attempt     a request that carries a vote; a voter who tries again makes another
+ballot      the database's row for a vote; `deliveries` says how often the vote got there
+mode        a way for votes to get to the database: `direct`, `cached`, `classic`
+protocol    what a queue mode does on memcached, written as generators
+command     one step that a protocol asks for; a *reply* is what it is told; `drive` brings them
+            together
+drain       one emptying of a queue by the flusher
+grant       being let in by the lock: *clean* when `incr` gave 1, *cold* when there was no lock
+            key, *takeover* when waiting was given up
+overlap     two holders of the lock at one time, beyond doubt
+ledger      the attempts as the voters saw them
+journal     the commands of site and flusher, each with its reply
+outcome     of an attempt: `acknowledged`, `refused` (written nowhere, for certain), `unknown`
+audit       ledger, journal and ballots put side by side: accounts and a verdict
+trial       one mode under the plan's load, once; a run consists of trials
+fault       a trouble made on purpose; the *timetable* holds when, or at which step of a protocol
 
-Read in this order: `vote`, `protocol.classic`, `modes.queued`, `site.api`, `flusher`,
-`load.arrivals`, `load.voter`, `history.journal`, `audit.accounts`, `run`.
+A reading order: `vote`, `protocol.classic`, `modes.queued`, `site.votes`, `flusher`,
+`load.arrivals`, `load.voter`, `history.journal`, `audit.accounts`, `trial`, `run`.
 """
 
 __version__ = "0.1.0"

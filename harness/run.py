@@ -1,11 +1,11 @@
 """One run: the plan's modes, each in a trial of its own, audited and reported together.
 
-The design's twelve steps: 1 here, 2 to 9 in `trial`, 10 to 12 here. Whatever fails at whatever
-step, no process stays behind, and what was collected is a run folder that `pollstorm report`
-reads, marked partial.
+Of the twelve steps 1 and 10 to 12 are here, 2 to 9 in `trial`. A run that fails or is interrupted
+half-way ends all that it started, and audits and reports what there is, marked partial.
 """
 
 import shutil
+import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -28,7 +28,8 @@ from harness.trial import Progress, Stage, play
 
 BYTES_PER_VOTE: Final = 4096
 """Disk for one vote: 64 in the ledger, 64 per command with room for waits, and its ballot."""
-BYTES_PER_TRIAL: Final = 400 * 2**20  # MariaDB's data directory, logs, a segment per thread
+BYTES_PER_TRIAL: Final = 200 * 2**20  # logs, and a segment of the journal for each thread
+BYTES_FOR_SERVICES: Final = 300 * 2**20  # MariaDB's data folders, in the folder for temporary files
 
 
 class Destination(NamedTuple):
@@ -64,6 +65,8 @@ def run(
     started_utc = datetime.now(UTC).isoformat(timespec="seconds")
     progress.step("", 1, "resolve the plan")
     modes = [find_mode(name) for name in plan.modes]
+    for name in {name for fault in plan.faults for name in fault.modes}:
+        find_mode(name)
     require_disk(plan, destination)
     folder = RunFolder.create(destination.parent, plan, destination.out)
     progress = Noted(progress, folder)
@@ -97,16 +100,21 @@ def run(
 
 
 def require_disk(plan: Plan, destination: Destination) -> None:
-    """Raises PlanError when the disk cannot hold what the run will write."""
-    place = destination.out or destination.parent
-    while not place.exists():
-        place = place.parent
-    votes = expected_votes(plan)
+    """Raises PlanError when a disk cannot hold what the run will write there."""
+    reports = destination.out or destination.parent
+    while not reports.exists():
+        reports = reports.parent
     trials = len(plan.modes) * plan.repeat
-    needed = trials * round(votes) * BYTES_PER_VOTE + BYTES_PER_TRIAL
-    free = shutil.disk_usage(place).free
-    if free < needed:
-        raise PlanError(
-            f"{place.resolve()} has {free / 2**20:,.0f} MiB free and the run needs about "
-            f"{needed / 2**20:,.0f}; make room, or shorten it with --duration or --peak"
-        )
+    needed = {reports: trials * expected_votes(plan) * BYTES_PER_VOTE + BYTES_PER_TRIAL}
+    temporary = Path(tempfile.gettempdir())
+    if temporary.stat().st_dev == reports.stat().st_dev:
+        needed[reports] += BYTES_FOR_SERVICES
+    else:
+        needed[temporary] = BYTES_FOR_SERVICES
+    for place, needed_bytes in needed.items():
+        free_bytes = shutil.disk_usage(place).free
+        if free_bytes < needed_bytes:
+            raise PlanError(
+                f"{place.resolve()} has {free_bytes / 2**20:,.0f} MiB free and the run needs about "
+                f"{needed_bytes / 2**20:,.0f}; make room, or shorten it with --duration or --peak"
+            )

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import fmean
 from time import monotonic_ns
-from typing import Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 import pymysql
@@ -15,18 +15,21 @@ from harness.database.ballots import read_ballots
 from harness.errors import PollstormError, RecordingError
 from harness.faults.fault import Reach
 from harness.faults.timetable import Timetable, applicable
+from harness.history.recorder import RECORDING_FAILED
 from harness.history.store import collect_journal, collect_ledger, write_parquet
 from harness.load.arrivals import planned_votes
 from harness.load.fleet import Fleet
 from harness.modes.mode import Mode
 from harness.plan import Plan
 from harness.run_folder import TrialFacts, TrialFolder, remove_raw
+from harness.services.interruption import uninterrupted
 from harness.services.processes import Supervisor
 from harness.services.stack import Stack, start_stack
 from harness.services.targets import Existing
 from harness.site.metrics import in_flight
 
 SAMPLE_S: Final = 0.025  # 40 samples a second: enough for a mean, too few to disturb the site
+NS_PER_S: Final = 1_000_000_000
 READ_BALLOTS_S: Final = 60.0  # between two packets; millions of rows come as a stream
 
 
@@ -40,6 +43,13 @@ class Progress(Protocol):
         """The load is under way."""
 
 
+class Sample(NamedTuple):
+    """One reading of a gauge, at a CLOCK_MONOTONIC time."""
+
+    at_ns: int
+    value: float
+
+
 class Stage(NamedTuple):
     """What all trials of a run share."""
 
@@ -50,98 +60,124 @@ class Stage(NamedTuple):
     progress: Progress
 
 
+class Notes:
+    """The trial's facts as they become known, so that a trial cut short keeps what it had."""
+
+    def __init__(self, facts: TrialFacts) -> None:
+        self.facts = facts
+
+    def keep(self, **known: Any) -> None:
+        self.facts = msgspec.structs.replace(self.facts, **known)
+
+    def remark(self, note: str) -> None:
+        self.keep(notes=(*self.facts.notes, note))
+
+
 def play(stage: Stage, mode: Mode, trial: TrialFolder) -> None:
     """Drive the mode through the plan. Raises PollstormError; the folder is readable then."""
     plan, progress = stage.plan, stage.progress
     trial.create()
     logs = stage.logs / trial.name
     logs.mkdir()
-    facts = TrialFacts(
-        mode=mode.name,
-        promises=mode.promises,
-        planned=planned_votes(plan),
-        load_start_ns=monotonic_ns(),
-        duration_s=plan.duration_s,
-        drained=False,
-        partial=True,
+    notes = Notes(
+        TrialFacts(
+            mode=mode.name,
+            promises=mode.promises,
+            planned=planned_votes(plan),
+            load_start_ns=monotonic_ns(),
+            duration_s=plan.duration_s,
+            drained=False,
+            partial=True,
+        )
     )
+    trial.write_facts(notes.facts)  # all that is left of a run that is killed
     progress.step(trial.name, 2, "start memcached and MariaDB, create tables, start the site")
     with start_stack(stage.supervisor, plan, mode, trial.raw, logs, stage.existing) as stack:
         try:
-            facts = drive_load(stage, stack, mode, trial, facts)
+            drive_load(stage, stack, mode, trial, notes)
             progress.step(trial.name, 8, "drain the queue")
-            drained = stack.drain()
-            facts = msgspec.structs.replace(facts, drained=drained, partial=False)
+            notes.keep(drained=stack.drain(), partial=False)
+            require_whole_recording(trial)
         except PollstormError as error:
-            facts = msgspec.structs.replace(facts, notes=(*facts.notes, str(error)))
+            notes.remark(str(error))
+            notes.keep(partial=True)
             raise
         finally:
             progress.step(trial.name, 9, "collect ledger, journal and ballots")
-            collect(trial, facts, stack.deployment.database)
+            with uninterrupted():
+                collect(trial, notes, stack.deployment.database)
 
 
-def drive_load(
-    stage: Stage, stack: Stack, mode: Mode, trial: TrialFolder, facts: TrialFacts
-) -> TrialFacts:
+def drive_load(stage: Stage, stack: Stack, mode: Mode, trial: TrialFolder, notes: Notes) -> None:
     """Steps 5 to 7: the generator's ceiling, the load with its faults, and their healing."""
     plan, progress = stage.plan, stage.progress
     logs = stage.logs / trial.name
     fleet = Fleet(plan, stage.supervisor, stack.site.host, stack.site.port, trial.raw, logs)
     progress.step(trial.name, 5, "measure the generator's own ceiling")
-    ceiling_per_s = fleet.measure_ceiling()
+    notes.keep(ceiling_per_s=fleet.measure_ceiling())
     progress.step(trial.name, 6, f"load for {plan.duration_s:g} s")
     reach = Reach(stack.armed, stack.memcached.wipe if stack.memcached else None)
     timetable = Timetable(applicable(plan.faults, mode.name, mode.queues), reach)
+
+    def begin(start_ns: int) -> None:
+        notes.keep(load_start_ns=start_ns)
+        timetable.begin(start_ns)
+
+    def tick(elapsed_s: float) -> None:
+        progress.load(trial.name, elapsed_s, plan.duration_s)
+        stack.require_alive()
+
     with sampled(lambda: in_flight(trial.raw)) as samples:
         try:
-            report = fleet.run(
-                on_start=timetable.begin,
-                on_tick=lambda elapsed_s: progress.load(trial.name, elapsed_s, plan.duration_s),
-            )
+            report = fleet.run(on_start=begin, on_tick=tick)
         finally:
             progress.step(trial.name, 7, "heal")
-            faults = timetable.heal()
-    require_whole_recording(trial)
-    return msgspec.structs.replace(
-        facts,
-        load_start_ns=report.start_ns,
-        faults=faults,
-        missing_generators=report.missing_generators,
-        ceiling_per_s=ceiling_per_s,
-        in_flight_sampled=report.in_flight_mean,
-        site_in_flight=fmean(samples) if samples else None,
+            notes.keep(faults=timetable.heal())
+            notes.keep(site_in_flight=mean_during_load(samples, notes.facts))
+    notes.keep(
+        missing_generators=report.missing_generators, in_flight_sampled=report.in_flight_mean
     )
+    require_whole_recording(trial)
 
 
-def collect(trial: TrialFolder, facts: TrialFacts, database: str) -> None:
+def mean_during_load(samples: list[Sample], facts: TrialFacts) -> float | None:
+    """The mean over the load's planned duration, the window of every other mean."""
+    end_ns = facts.load_start_ns + round(facts.duration_s * NS_PER_S)
+    during = [value for at_ns, value in samples if facts.load_start_ns <= at_ns < end_ns]
+    return fmean(during) if during else None
+
+
+def collect(trial: TrialFolder, notes: Notes, database: str) -> None:
     """Step 9. What cannot be collected is noted, and the audit then proves nothing from it."""
+    trial.write_facts(notes.facts)
     collect_ledger(trial.raw, trial.ledger)
     collect_journal(trial.raw, trial.journal)
     try:
         write_parquet(read_ballots(database, READ_BALLOTS_S), trial.ballots)
     except pymysql.MySQLError as error:
-        note = f"the ballots could not be read: {error}"
-        facts = msgspec.structs.replace(facts, notes=(*facts.notes, note), partial=True)
-    trial.write_facts(facts)
+        notes.remark(f"the ballots could not be read: {error}")
+        notes.keep(partial=True)
+        trial.write_facts(notes.facts)
     remove_raw(trial)
 
 
 def require_whole_recording(trial: TrialFolder) -> None:
-    """Raises RecordingError when a site process could not write its journal."""
-    marker = trial.raw / "recording-failed"
+    """Raises RecordingError when a process of site or flusher could not write its journal."""
+    marker = trial.raw / RECORDING_FAILED
     if marker.exists():
-        raise RecordingError(marker.read_text(encoding="utf-8").strip())
+        why = marker.read_text(encoding="utf-8").strip()
+        raise RecordingError(why or f"cannot record in {trial.raw}: make room and run again")
 
 
 @contextmanager
-def sampled(gauge: Callable[[], float]) -> Iterator[list[float]]:
+def sampled(gauge: Callable[[], float]) -> Iterator[list[Sample]]:
     """Read the gauge every `SAMPLE_S` while the block runs."""
-    samples: list[float] = []
+    samples: list[Sample] = []
     ended = threading.Event()
 
     def sample() -> None:
         while not ended.wait(SAMPLE_S):
-            samples.append(gauge())
+            samples.append(Sample(monotonic_ns(), gauge()))
 
     sampler = threading.Thread(target=sample, daemon=True)
     sampler.start()

@@ -1,8 +1,10 @@
 """`pollstorm run`: one scenario through its modes."""
 
+import re
+import shlex
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 from rich.console import Console
@@ -16,12 +18,13 @@ from harness.plan import (
     find_scenario,
     known_scenarios,
     read_plan,
-    repeat_command,
     with_changes,
 )
 from harness.report.table import print_result
 from harness.run import Destination
 from harness.run import run as run_plan
+
+PASSWORD: Final = re.compile(r"(mysql://[^:@/]*:)[^@]*@")
 
 EPILOG = f"""\b
 Scenarios: {", ".join(known_scenarios())}
@@ -90,7 +93,8 @@ def run(
     existing = existing_services(memcached, database, allow_target)
     console = Console(stderr=as_json)
     with progress_on(console) as progress:
-        folder, result = run_plan(plan, Destination(out=out), existing, repeat_command(), progress)
+        command = repeat_command(sys.argv[1:])
+        folder, result = run_plan(plan, Destination(out=out), existing, command, progress)
     if as_json:
         sys.stdout.buffer.write(folder.result_file.read_bytes() + b"\n")
     else:
@@ -107,6 +111,21 @@ def plan_with(
         if duration <= 0:
             raise PlanError(f"--duration {duration:g}: give seconds above 0")
         plan = plan.stretched(duration)
+    if changes["arrivals.peak_per_s"] is not None and plan.arrivals.curve == "trickle":
+        raise PlanError(f"--peak: {plan.scenario} is a trickle and has no peak")
     if modes is not None:
         changes = {"modes": [mode.strip() for mode in modes.split(",") if mode.strip()], **changes}
     return with_changes(plan, changes, "flags")
+
+
+def repeat_command(arguments: list[str]) -> str:
+    """What repeats the run, as one can paste it: without its folder, which is never overwritten,
+    and without a password, because reports are shown around."""
+    words = iter(arguments)
+    kept = []
+    for word in words:
+        if word == "--out":
+            next(words, None)
+        elif not word.startswith("--out="):
+            kept.append(PASSWORD.sub(r"\1…@", word))
+    return shlex.join(["pollstorm", *kept])

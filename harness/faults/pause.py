@@ -30,7 +30,9 @@ def start(fault: Fault, reach: Reach) -> Met | None:
     while not reach.armed.hits()[earlier:]:
         if reach.ended.wait(reach.WATCH_S):
             reach.armed.disarm(LOCK_HOLDER)
-            return None
+            break  # it may have been met just now
+    if not reach.armed.hits()[earlier:]:
+        return None
     hit = reach.armed.hits()[earlier]
     reach.ended.wait(max(0.0, fault.for_s - reach.since_s(hit.at_ns)))
     stood_still = _is_stopped(hit.pid)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from time import monotonic_ns
 from typing import Final
 
+from harness.errors import PollstormError
 from harness.faults import pause, wipe
 from harness.faults.fault import Met, Reach
 from harness.plan import Fault
@@ -57,14 +58,21 @@ class Timetable:
         due_ns = self._start_ns + round(fault.at_s * 1e9)
         early = self._reach.ended.wait(max(0, due_ns - monotonic_ns()) / 1e9)
         begin_ns = monotonic_ns()
-        met = None if early else START[fault.kind](fault, self._reach)
+        met: Met | None = None
+        why = "the load ended before it"
+        if not early:
+            try:
+                met = START[fault.kind](fault, self._reach)
+                why = "did not meet its target"
+            except PollstormError as error:
+                why = str(error)
         self._records[number] = FaultRecord(
             kind=fault.kind,
             target=fault.target or TARGETS[fault.kind],
             start_s=self._seconds(met.at_ns if met and met.at_ns else begin_ns),
             end_s=self._seconds(monotonic_ns()),
             hit=met is not None,
-            detail=met.detail if met else "did not meet its target",
+            detail=met.detail if met else why,
         )
 
     def _seconds(self, moment_ns: int) -> float:
