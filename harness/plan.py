@@ -1,13 +1,12 @@
-"""The plan: every option of a run with its unit, from TOML and flags, validated once.
+"""The plan of a run, read from TOML, changed by flags, and checked before anything starts.
 
-A plan is complete and immutable; whoever holds one never asks whether an option is set.
+It is complete and never changes: whoever holds one need not ask whether an option was given.
 """
 
-import shlex
-import sys
+import itertools
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
 import msgspec
 import tomli_w
@@ -17,8 +16,9 @@ from harness.errors import PlanError
 from harness.slo import Slo, nearest, parse_slo
 from harness.vote import MAX_CHOICES, POLL_NAME, Poll
 
-Positive = Annotated[float, Meta(gt=0)]
-NotNegative = Annotated[float, Meta(ge=0)]
+MOST: Final = 1e9  # of any quantity: 30 years, a billion votes a second; and so never infinite
+Positive = Annotated[float, Meta(gt=0, le=MOST)]
+NotNegative = Annotated[float, Meta(ge=0, le=MOST)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Count = Annotated[int, Meta(ge=1)]
 Processes = Annotated[int, Meta(ge=1, le=64)]
@@ -69,14 +69,15 @@ class Site(_Section, frozen=True):
     workers: Processes = 2
     threads: Threads = 16
     port: Annotated[int, Meta(ge=0, le=65535)] = 0  # 0: any free one
-    totals_ttl_s: Positive = 1.0  # `cached`: how old totals may be
+    # `cached`: how old totals may be. memcached counts whole seconds, and 1 may end at once.
+    totals_ttl_s: Annotated[int, Meta(ge=2, le=3600)] = 2
     journal: bool = True
 
 
 class QueuePlan(_Section, frozen=True):
     """The queue on memcached, in queue modes."""
 
-    prefix: Annotated[str, Meta(pattern=r"^[!-~]{1,100}$")] = "poll-queue"
+    prefix: Annotated[str, Meta(pattern=r"^[!-~]{1,100}\Z")] = "poll-queue"
     queues: Annotated[int, Meta(ge=1, le=1024)] = 1
     patience_s: Positive = 1.0
     after_patience: Literal["takeover", "fallback", "refuse"] = "takeover"
@@ -126,7 +127,7 @@ class Limits(_Section, frozen=True):
 class Plan(_Section, frozen=True):
     """Everything a run needs to know; `plan.toml` in the run folder is this, written out."""
 
-    scenario: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
+    scenario: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,63}\Z")]
     description: str = ""
     modes: tuple[str, ...] = ("direct", "cached", "classic")
     duration_s: Positive = 20.0
@@ -256,6 +257,10 @@ def check(plan: Plan, where: str) -> None:
                 f"{where}: fault {fault.kind} at {fault.at_s:g} s comes after the load's end "
                 f"({plan.duration_s:g} s)"
             )
+    pauses = sorted((fault.at_s, fault.for_s) for fault in plan.faults if fault.kind == "pause")
+    for (at_s, for_s), (next_at_s, _) in itertools.pairwise(pauses):
+        if next_at_s < at_s + for_s:
+            raise PlanError(f"{where}: the pause at {next_at_s:g} s begins before another ends")
     plan.slos()
 
 
@@ -285,17 +290,6 @@ def find_scenario(name: str) -> Path:
     )
 
 
-def require_known(kind: str, name: str, known: list[str]) -> None:
-    """Raises PlanError that names the nearest known name."""
-    if name not in known:
-        raise PlanError(f"no {kind} {name!r}{nearest(name, known)}; known: {', '.join(known)}")
-
-
-def repeat_command() -> str:
-    """The command line that repeats what is running now, as one can paste it."""
-    return shlex.join(["pollstorm", *sys.argv[1:]])
-
-
 def _refuse_unknown_keys(table: Any, section: Any, where: str, prefix: str) -> None:
     """msgspec also refuses unknown keys, but cannot name the nearest."""
     if not isinstance(table, dict):
@@ -304,6 +298,12 @@ def _refuse_unknown_keys(table: Any, section: Any, where: str, prefix: str) -> N
     for key, value in table.items():
         if key not in fields:
             raise PlanError(f"{where}: no key {prefix + key!r}{nearest(key, fields)}")
+        allowed = [str(name) for name in get_args(fields[key])]
+        if get_origin(fields[key]) is Literal and value not in allowed:
+            raise PlanError(
+                f"{where}: {prefix}{key} has no value {value!r}{nearest(str(value), allowed)}; "
+                f"it can be {', '.join(allowed)}"
+            )
         if isinstance(fields[key], type) and issubclass(fields[key], _Section):
             _refuse_unknown_keys(value, fields[key], where, f"{prefix}{key}.")
         elif key == "faults" and isinstance(value, list):

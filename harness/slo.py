@@ -58,6 +58,8 @@ def parse_slo(text: str) -> Slo:
     except ValueError:
         raise PlanError(f"SLO {text!r}: {number!r} is no number") from None
     wanted = _UNIT_OF.get(SLO_FIGURES[figure])
+    if wanted and not unit:
+        raise PlanError(f"SLO {text!r}: {figure} needs a unit, for example {figure}<250{wanted}")
     if unit and wanted is None:
         raise PlanError(f"SLO {text!r}: {figure} is a count and takes no unit")
     if unit and unit != wanted:

@@ -50,6 +50,20 @@ def test_a_negative_rate_is_refused_with_its_place():
         ({"faults": [{"kind": "pause", "at_s": 1}]}, "lock-holder"),
         ({"faults": [{"kind": "wipe", "at_s": 99}]}, "after the load's end"),
         ({"arrivals": 3}, "arrivals"),
+        ({"arrivals": {"curve": "spik"}}, "did you mean 'spike'"),
+        ({"faults": [{"kind": "wype", "at_s": 1}]}, "did you mean 'wipe'"),
+        ({"duration_s": float("inf")}, "duration_s"),
+        ({"arrivals": {"trickle_per_s": float("nan")}}, "arrivals.trickle_per_s"),
+        ({"queue": {"prefix": "poll\n"}}, "queue.prefix"),
+        (
+            {
+                "faults": [
+                    {"kind": "pause", "target": "lock-holder", "at_s": 1.0, "for_s": 2.0},
+                    {"kind": "pause", "target": "lock-holder", "at_s": 2.0, "for_s": 1.0},
+                ]
+            },
+            "before another ends",
+        ),
         ({"seed": True}, "seed"),
     ],
 )
@@ -82,7 +96,7 @@ def test_thresholds_are_read_in_the_figures_own_unit(text: str, figure: str, bou
 
 
 @pytest.mark.parametrize(
-    "text", ["p99", "p98<3ms", "lost<3ms", "p99<x", "counted_p99<3/s", "p99<1.2.3"]
+    "text", ["p99<250", "p99", "p98<3ms", "lost<3ms", "p99<x", "counted_p99<3/s", "p99<1.2.3"]
 )
 def test_a_threshold_that_says_nothing_is_refused(text: str):
     with pytest.raises(PlanError, match="SLO"):

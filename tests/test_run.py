@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
+from harness.cli.run import repeat_command
 from harness.errors import Exit
 
 pytestmark = pytest.mark.services
@@ -148,6 +149,11 @@ def test_a_finished_run_can_be_audited_and_reported_again(spike: tuple[Path, dic
     assert pollstorm("report", str(folder), cwd=folder.parent).returncode == Exit.OK
 
 
+def test_the_command_that_repeats_the_run_can_be_pasted_and_shown_around():
+    arguments = ["run", "a b", "--out", "x", "--out=y", "--database", "mysql://me:secret@h/x"]
+    assert repeat_command(arguments) == "pollstorm run 'a b' --database 'mysql://me:…@h/x'"
+
+
 def test_a_run_folder_is_never_overwritten(spike: tuple[Path, dict[str, Any]]):
     folder, _ = spike
     plan = str(folder.parent / "plan.toml")
@@ -200,6 +206,9 @@ def test_a_saturated_site_is_no_reason_to_distrust_the_measurement(tmp_path: Pat
         (("steady-trickle", "--memcached", "10.1.2.3:11211"), "--allow-target 10.1.2.3"),
         (("steady-trickle", "--database", "mysql://u:p@example.com/x"), "--allow-target"),
         (("steady-trickle", "--duration", "1e9"), "MiB free and the run needs"),
+        (("steady-trickle", "--peak", "100"), "has no peak"),
+        (("controversial-poll", "--peak", "inf"), "arrivals.peak_per_s"),
+        (("steady-trickle", "--modes", "direct,direct"), "modes names one twice"),
         (("steady-trickle", "--bogus"), "No such option"),
     ],
 )
