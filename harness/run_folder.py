@@ -39,6 +39,8 @@ class TrialFacts(msgspec.Struct, frozen=True, kw_only=True):
     ceiling_per_s: float | None = None
     in_flight_sampled: float | None = None
     site_in_flight: float | None = None
+    short_of_users: bool = False  # the load generator had fewer users than the load takes
+    longest_block_ms: float | None = None  # how long nothing could run in it at worst
     faults: tuple[FaultRecord, ...] = ()
 
 

@@ -152,6 +152,24 @@ def test_unsent_votes_although_users_were_free_are_invalid(tmp_path):
     assert judged(tmp_path / "few", steady(), planned={GENERATOR: 1005}).reasons == ()
 
 
+def test_a_wait_for_users_that_the_generator_could_not_have_is_invalid(tmp_path):
+    waited = [attempt(n, taken_after_ms=n, sent_after_ms=n + 1) for n in range(800)]
+    (reason,) = judged(tmp_path / "waited", waited, short_of_users=True).reasons
+    assert "fewer users" in reason
+    assert "799 ms" in reason
+    (reason,) = judged(
+        tmp_path / "unsent", steady(), planned={GENERATOR: 1100}, short_of_users=True
+    ).reasons
+    assert "fewer users" in reason
+    assert judged(tmp_path / "enough", steady(), short_of_users=True).reasons == ()
+
+
+def test_a_generator_that_was_frozen_is_invalid_even_if_few_votes_were_late(tmp_path):
+    (reason,) = judged(tmp_path / "frozen", steady(), longest_block_ms=1000.0).reasons
+    assert "frozen: for 1000 ms" in reason
+    assert judged(tmp_path / "busy", steady(), longest_block_ms=100.0).reasons == ()
+
+
 def test_nothing_sent_at_all_is_invalid(tmp_path):
     (reason,) = judged(tmp_path, [], planned={GENERATOR: 10}).reasons
     assert "never sent 10 of 10" in reason

@@ -19,7 +19,7 @@ import pytest
 from harness.errors import RecordingError, ServiceError
 from harness.history.ledger import LEDGER_DTYPE, RequestKind, Trouble
 from harness.load.arrivals import planned_votes
-from harness.load.fleet import Fleet, require_no_failure
+from harness.load.fleet import Fleet, FleetReport, require_no_failure
 from harness.load.shard import CANNOT_RECORD, GeneratorReport, Shard
 from harness.plan import Arrivals, Limits, Plan, Voters
 from harness.services.processes import Supervisor
@@ -28,6 +28,7 @@ from tests.fake_site import FakeSite, Reply
 
 pytestmark = pytest.mark.services
 
+FILES_BESIDES_CONNECTIONS = 64  # what a generator leaves for itself
 LIMIT_S = 20.0  # a generator starts in a second or two, and no load here lasts longer than three
 ACCEPTED = b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n"
 Ledger = npt.NDArray[np.void]
@@ -362,6 +363,8 @@ def test_a_fleet_plays_all_votes_and_says_how_many_requests_were_under_way(
     assert ledger["planned_ns"].min() >= report.start_ns
     expected = np.sum(ledger["answered_ns"] - ledger["sent_ns"]) / 1e9 / plan.duration_s
     assert report.in_flight_mean == pytest.approx(expected, rel=0.15)
+    assert not report.short_of_users
+    assert report.longest_block_ms == max(r.longest_block_ms for r in report.reports.values())
 
 
 def test_a_fleet_goes_on_without_a_generator_that_was_killed(
@@ -404,6 +407,23 @@ def test_a_generator_that_breaks_is_not_mistaken_for_a_full_disk(
     child.wait(LIMIT_S)
     with pytest.raises(ServiceError, match=r"^generator 1: [^\n]*ValueError: nonsense[^\n]*$"):
         require_no_failure(child)
+
+
+def test_a_generator_that_may_not_open_enough_connections_says_so(
+    tmp_path: Path, serve: Callable[[Reply], FakeSite]
+) -> None:
+    def few_files() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))
+
+    site = serve(lambda *_: b"")  # each vote keeps its user for the whole time-out
+    plan = plan_of(200, 1, timeout_s=0.5)
+    report, _, words = GeneratorProcess(tmp_path, plan, site.port, preexec_fn=few_files).finish()
+    assert report is not None, words
+    assert report.users == 128 - FILES_BESIDES_CONNECTIONS < report.users_wanted
+    fleet = FleetReport(0, {1: report}, ())
+    assert fleet.short_of_users
+    enough = msgspec.structs.replace(report, users=report.users_wanted)
+    assert not FleetReport(0, {1: enough}, ()).short_of_users
 
 
 def test_the_ceiling_is_measured_within_seconds_and_leaves_no_ledger(

@@ -40,6 +40,16 @@ class FleetReport(NamedTuple):
         known = [mean for mean in means if mean is not None]
         return sum(known) if len(known) == len(means) and not self.partial else None
 
+    @property
+    def short_of_users(self) -> bool:
+        """Whether a generator had fewer users than its share of the load takes."""
+        return any(report.users < report.users_wanted for report in self.reports.values())
+
+    @property
+    def longest_block_ms(self) -> float | None:
+        """How long nothing could run in a generator at worst; None when none has said."""
+        return max((report.longest_block_ms for report in self.reports.values()), default=None)
+
 
 class Fleet:
     """Plays a plan's load against one site."""

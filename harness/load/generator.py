@@ -95,6 +95,7 @@ class Generator:
             users = users_needed(planned, plan.voters)
         self._shard = shard
         self._planned = planned
+        self._users_wanted = users
         self._users = min(users, _most_connections())
         self._lasts_s = shard.void_for_s or plan.duration_s
         self._patience_s = 0.0 if at_full_speed else plan.voters.timeout_s + plan.limits.grace_s
@@ -171,6 +172,8 @@ class Generator:
             cpu_s=cpu_s,
             longest_block_ms=pulse.longest_block_ns / 1e6,
             unanswered=turnout.unanswered,
+            users=self._users,
+            users_wanted=self._users_wanted,
         )
 
 

@@ -49,6 +49,8 @@ class GeneratorReport(msgspec.Struct, frozen=True, kw_only=True):
     cpu_s: float  # used by this process between the start and the end
     longest_block_ms: float  # how long nothing could run at worst, time on the CPU or off it
     unanswered: int  # arrivals without an answer when it ended: never sent, or under way
+    users: int
+    users_wanted: int  # more than `users` when the process may not open as many connections
 
     @classmethod
     def read(cls, path: Path) -> "GeneratorReport | None":
