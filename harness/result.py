@@ -138,10 +138,11 @@ class ModeResult(msgspec.Struct, frozen=True, kw_only=True):
     counted_after_s: CountedAfter
     lock: Lock
     generator: Generator
-    faults: tuple[FaultRecord, ...] = ()
+    faults: tuple[FaultRecord, ...] = ()  # of all trials, one after the other
     slo: tuple[SloResult, ...] = ()
     lost_range: tuple[int, int] | None = None  # over repetitions
     trials: tuple["ModeResult", ...] = ()
+    name: str = ""  # of the trial's folder in the run folder; empty for several trials together
 
 
 class RunResult(msgspec.Struct, frozen=True, kw_only=True):

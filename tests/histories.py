@@ -178,7 +178,8 @@ def make_run(
     `classic` has clean and cold grants, takeovers, overlaps, lost and doubled votes and faults;
     about 800 votes a trial with the defaults, three seconds of work for all.
     """
-    stalls_at_s = (duration_s / 3, duration_s / 2, duration_s * 2 / 3)
+    apart_s = max(duration_s / 4, 1.5)  # a stall of 1.2 s is over before the next begins
+    stalls_at_s = [apart_s * n for n in (1, 2, 3) if apart_s * n < duration_s]
     plan = Plan(
         scenario="controversial-poll",
         modes=tuple(modes),

@@ -16,10 +16,10 @@ from harness.cli.audit import audit
 from harness.errors import Exit, HistoryError
 from harness.history.store import write_parquet
 from harness.plan import Plan
-from harness.result import Accounts, ModeResult, RunResult
+from harness.result import Accounts, FaultRecord, ModeResult, RunResult
 from harness.run_folder import RunFolder, TrialFolder, write_atomically
 from harness.vote import Outcome
-from tests.histories import attempt, ballot, facts, make_run, make_trial
+from tests.histories import GENERATOR, attempt, ballot, facts, make_run, make_trial
 
 STEADY = [attempt(n, answered_after_ms=2) for n in range(100)]
 BALLOTS = [ballot(n) for n in range(100)]
@@ -147,8 +147,8 @@ def test_a_mode_that_was_planned_and_not_driven_is_inconclusive(run):
 
 def test_slos_are_held_against_the_mode(tmp_path):
     trial = make_trial(tmp_path / "trial", STEADY, BALLOTS[1:])
-    plan = Plan(scenario="x", slo=("p99<2ms", "p99<=0.002s", "lost=0", "acknowledged_per_s<101"))
-    assert [slo.held for slo in examine(trial, plan).slo] == [False, True, False, True]
+    plan = Plan(scenario="x", slo=("p99<2ms", "p99<=0.002s", "lost=0", "acknowledged_per_s<101/s"))
+    assert [slo.held for slo in examine(trial, plan).result.slo] == [False, True, False, True]
 
 
 def test_repetitions_are_pooled_and_kept_apart(tmp_path):
@@ -170,6 +170,35 @@ def test_repetitions_are_pooled_and_kept_apart(tmp_path):
     assert (direct.verdict.votes, direct.lost_range) == ("unknown", (0, 0))
     assert direct.accounts.sent == 200
     assert direct.promise_kept is None
+
+
+def test_a_repetition_that_sent_nothing_is_pooled_and_a_missing_one_leaves_the_names(tmp_path):
+    plan = Plan(scenario="x", modes=("direct",), repeat=4)
+    folder = RunFolder.create(tmp_path, plan, tmp_path / "run")
+    stall, wipe = (
+        FaultRecord(kind=kind, target="memcached", start_s=0.1, end_s=0.2, hit=True)
+        for kind in ("pause", "wipe")
+    )
+    make_trial(folder.trial("direct", 2).path, [], [], faults=(stall,), planned={GENERATOR: 50})
+    make_trial(folder.trial("direct", 3).path, STEADY, BALLOTS[3:], faults=(wipe,))
+    direct = audited(folder).modes["direct"]
+    assert [trial.name for trial in direct.trials] == ["direct.2", "direct.3"]
+    assert direct.name == ""
+    assert direct.faults == (stall, wipe)
+    assert direct.lost_range == (0, 3)
+    assert (direct.rates_per_s.offered, direct.rates_per_s.sent) == (75, 50)
+    shutil.rmtree(folder.trial("direct", 2).path)
+    assert audited(folder).modes["direct"].name == "direct.3"
+
+
+def test_repetitions_none_of_which_can_be_read_are_unknown_together(tmp_path):
+    plan = Plan(scenario="x", modes=("direct",), repeat=2)
+    folder = RunFolder.create(tmp_path, plan, tmp_path / "run")
+    for repetition in (1, 2):
+        make_trial(folder.trial("direct", repetition).path, STEADY).ballots.unlink()
+    direct = audited(folder).modes["direct"]
+    assert (direct.verdict.votes, direct.accounts.planned) == ("unknown", 200)
+    assert [reason.partition(":")[0] for reason in direct.verdict.reasons] == ["direct", "direct.2"]
 
 
 def test_all_repetitions_kept_have_one_bound_together(tmp_path):

@@ -49,6 +49,14 @@ class Figures(NamedTuple):
     lag: Lag
 
 
+class Examination(NamedTuple):
+    """A trial and what was found. Only trials whose histories could be read are pooled."""
+
+    trial: TrialFolder
+    result: ModeResult
+    readable: bool
+
+
 class JournalFigures(NamedTuple):
     """`reasons`: why they are missing, if they are."""
 
@@ -57,7 +65,7 @@ class JournalFigures(NamedTuple):
     reasons: tuple[str, ...]
 
 
-def examine(trial: TrialFolder, plan: Plan) -> ModeResult:
+def examine(trial: TrialFolder, plan: Plan) -> Examination:
     """One trial. A history that cannot be read gives verdict unknown, and the reason.
 
     Raises PlanError when there is no trial.json.
@@ -68,7 +76,7 @@ def examine(trial: TrialFolder, plan: Plan) -> ModeResult:
         figures = _figures([trial], accounts)
         measurement = judge_measurement(trial, facts, accounts, figures.lag)
     except HistoryError as error:
-        return _unreadable(facts, str(error))
+        return Examination(trial, _unreadable(trial, facts, str(error)), readable=False)
     journal = _journal_figures([trial], plan)
     votes = judge_votes(accounts, facts)
     doubts = (*measurement.reasons, *journal.reasons)
@@ -87,28 +95,33 @@ def examine(trial: TrialFolder, plan: Plan) -> ModeResult:
         lock=journal.lock,
         generator=measurement.generator,
         faults=facts.faults,
+        name=trial.name,
     )
-    return msgspec.structs.replace(result, slo=_slo_results(plan, result))
+    result = msgspec.structs.replace(result, slo=_slo_results(plan, result))
+    return Examination(trial, result, readable=True)
 
 
-def combine(results: Sequence[ModeResult], trials: Sequence[TrialFolder], plan: Plan) -> ModeResult:
+def combine(examined: Sequence[Examination], plan: Plan) -> ModeResult:
     """All repetitions of a mode together: accounts summed, percentiles over all votes pooled.
 
     A trial that could not be read adds nothing to the pool and makes the whole unknown. Verdicts
     are the worst. With one trial the result is that trial's.
     """
+    results = tuple(each.result for each in examined)
     if len(results) == 1:
         return results[0]
-    pairs = list(zip(trials, results, strict=True))
-    readable = [(trial, result) for trial, result in pairs if result.accounts.sent]
-    if not readable:
-        return msgspec.structs.replace(results[0], trials=tuple(results))
-    verdict = worst({trial.name: result.verdict for trial, result in pairs})
+    verdict = worst({result.name: result.verdict for result in results})
     accounts = _sum([result.accounts for result in results])
-    pool = [trial for trial, _ in readable]
+    faults = tuple(fault for result in results for fault in result.faults)
+    readable = [each.result for each in examined if each.readable]
+    if not readable:
+        return msgspec.structs.replace(
+            results[0], name="", verdict=verdict, accounts=accounts, faults=faults, trials=results
+        )
+    pool = [each.trial for each in examined if each.readable]
     journal = _journal_figures(pool, plan)
-    figures = _figures(pool, _sum([result.accounts for _, result in readable]))
-    lost = [result.accounts.lost for _, result in readable]
+    figures = _figures(pool, _sum([result.accounts for result in readable]))
+    lost = [result.accounts.lost for result in readable]
     if verdict.votes == "kept":
         bound = RULE_OF_THREE / accounts.acknowledged
         verdict = msgspec.structs.replace(verdict, lost_at_most_per_vote=bound)
@@ -120,10 +133,10 @@ def combine(results: Sequence[ModeResult], trials: Sequence[TrialFolder], plan: 
         **figures._asdict(),
         counted_after_s=journal.counted_after_s,
         lock=journal.lock,
-        generator=_mean([result.generator for _, result in readable]),
-        faults=results[0].faults,
+        generator=_mean([result.generator for result in readable]),
+        faults=faults,
         lost_range=(min(lost), max(lost)),
-        trials=tuple(results),
+        trials=results,
     )
     return msgspec.structs.replace(pooled, slo=_slo_results(plan, pooled))
 
@@ -143,7 +156,7 @@ def audit_run(
     """
     plan = folder.plan()
     modes = {
-        mode: combine([examine(trial, plan) for trial in trials], trials, plan)
+        mode: combine([examine(trial, plan) for trial in trials], plan)
         for mode, trials in folder.trials().items()
     }
     not_driven = Verdict(
@@ -206,7 +219,7 @@ def _journal_figures(trials: Sequence[TrialFolder], plan: Plan) -> JournalFigure
         return JournalFigures(no_lock(), CountedAfter(p50=None, p99=None), reasons)
 
 
-def _unreadable(facts: TrialFacts, reason: str) -> ModeResult:
+def _unreadable(trial: TrialFolder, facts: TrialFacts, reason: str) -> ModeResult:
     return ModeResult(
         verdict=Verdict(
             votes="unknown", measurement="invalid", reasons=(f"Nothing is proven: {reason}.",)
@@ -228,6 +241,7 @@ def _unreadable(facts: TrialFacts, reason: str) -> ModeResult:
             site_in_flight=facts.site_in_flight,
         ),
         faults=facts.faults,
+        name=trial.name,
     )
 
 
