@@ -222,10 +222,12 @@ def test_a_run_without_modes_votes_or_files_still_has_a_page(tmp_path: Path) -> 
 
 
 def test_repetitions_show_their_range_and_which_one_is_drawn(copy: RunFolder) -> None:
-    trials = (classic_result(lost=4), classic_result(lost=9))
+    trials = (classic_result(lost=4, name="classic.2"), classic_result(lost=9, name="classic.3"))
     shutil.copytree(copy.trial("classic").path, copy.trial("classic", 2).path)
+    copy.trial("classic").path.rename(copy.trial("classic", 3).path)  # the first has no files
     both = classic_result(lost=13, trials=trials, lost_range=(4, 9))
     render(copy, run_result({"classic": both}))
     text = Page(copy.page.read_text()).text
     assert "2 repetitions lost between 4 and 9 each" in text
-    assert "the one that lost most is drawn: classic 2" in text
+    assert "the one that lost most is drawn: classic.3" in text
+    assert "not drawn" not in text

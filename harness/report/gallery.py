@@ -7,7 +7,6 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from harness.analysis.timeline import (
-    Floats,
     Timeline,
     counted_after_percentiles_s,
     latency_percentiles_ms,
@@ -177,7 +176,7 @@ def read_mode(folder: RunFolder, name: str, result: ModeResult, number: int) -> 
     """A mode's histories, of the repetition that lost most, as far as they can be read."""
     trials = result.trials or (result,)
     worst = _worst(trials)
-    trial = folder.trial(name, worst + 1)
+    trial = _found(folder, name, trials[worst])
     trouble = ""
     timeline: Timeline | None = None
     latency_ms, counted_after_s = np.empty(0), np.empty(0)
@@ -188,7 +187,7 @@ def read_mode(folder: RunFolder, name: str, result: ModeResult, number: int) -> 
         except HistoryError as error:  # the ledger alone still has rates and latencies
             trouble = f"{name} is not drawn: {error}."
             timeline = read_timeline(trial, with_journal=False)
-        latency_ms = _pooled_latency_ms(folder, name, len(trials))
+        latency_ms = latency_percentiles_ms([_found(folder, name, each) for each in trials], SHARES)
     except PollstormError as error:
         trouble = f"{name} is not drawn: {error}."
     return ModeDrawn(
@@ -212,10 +211,10 @@ def _repetitions_drawn(result: RunResult) -> str:
     repeated = [(name, m.trials) for name, m in result.modes.items() if len(m.trials) > 1]
     if not repeated:
         return ""
-    told = ", ".join(f"{name} {_worst(trials) + 1}" for name, trials in repeated)
+    told = ", ".join(trials[_worst(trials)].name or name for name, trials in repeated)
     return f"Of each mode’s repetitions the one that lost most is drawn: {told}."
 
 
-def _pooled_latency_ms(folder: RunFolder, name: str, repetitions: int) -> Floats:
-    trials: list[TrialFolder] = [folder.trial(name, n + 1) for n in range(repetitions)]
-    return latency_percentiles_ms(trials, SHARES)
+def _found(folder: RunFolder, mode: str, trial: ModeResult) -> TrialFolder:
+    """A trial's files; an older result knows no names, and had one trial a mode as a rule."""
+    return TrialFolder(folder.path / (trial.name or mode))
