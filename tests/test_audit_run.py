@@ -5,17 +5,22 @@ from pathlib import Path
 
 import duckdb
 import msgspec
+import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
 
 from harness.audit.accounts import PARTS
 from harness.audit.examination import audit_run, examine
+from harness.audit.locks import lock_figures
 from harness.audit.verdict import judge_votes, promise_kept
 from harness.cli.audit import audit
-from harness.errors import Exit, HistoryError
+from harness.errors import Exit, HistoryError, RecordingError
+from harness.history.journal import JOURNAL_DTYPE
+from harness.history.ledger import LEDGER_DTYPE
 from harness.history.store import write_parquet
 from harness.plan import Plan
+from harness.report.page import render
 from harness.result import Accounts, FaultRecord, ModeResult, RunResult
 from harness.run_folder import RunFolder, TrialFolder, write_atomically
 from harness.vote import Outcome
@@ -143,6 +148,72 @@ def test_a_mode_that_was_planned_and_not_driven_is_inconclusive(run):
     result = audited(run)
     assert result.exit_code == Exit.INCONCLUSIVE
     assert "cached: It was planned and not driven." in result.verdict.reasons
+
+
+def as_killed(trial: TrialFolder) -> None:
+    """Turn it into what SIGKILL leaves: raw records with unused ones behind them, no Parquet."""
+    trial.raw.mkdir()
+    for parquet, dtype, stem in (
+        (trial.ledger, LEDGER_DTYPE, "ledger-1"),
+        (trial.journal, JOURNAL_DTYPE, "journal-7-0"),
+    ):
+        frame = duckdb.sql(f"SELECT * FROM '{parquet}'").df()
+        records = np.zeros(len(frame) + 5, dtype)
+        for name in frame:
+            records[name][: len(frame)] = frame[name]
+        records.tofile(trial.raw / f"{stem}.0.bin")
+        parquet.unlink()
+    trial.ballots.unlink()
+    trial.write_facts(msgspec.structs.replace(trial.read_facts(), drained=False, partial=True))
+
+
+def test_a_killed_run_is_audited_and_reported_from_its_raw_records(run):
+    trial = run.trial("classic")
+    grants = lock_figures(trial).grants
+    attempts = len(duckdb.sql(f"SELECT * FROM '{trial.ledger}'"))
+    as_killed(trial)
+    code, _ = invoke(run.path)
+    result = run.result()
+    assert (code, result.partial) == (Exit.INCONCLUSIVE, True)
+    assert result.modes["direct"].verdict.votes == "kept"
+    classic = result.modes["classic"]
+    assert classic.verdict.votes == "unknown"
+    (reason,) = classic.verdict.reasons
+    assert "ballots.parquet is missing; the trial did not run to its end" in reason
+    assert len(duckdb.sql(f"SELECT * FROM '{trial.ledger}'")) == attempts
+    assert lock_figures(trial).grants == grants
+    render(run, result)
+    assert "classic is not drawn" not in run.page.read_text()
+
+
+def test_raw_records_that_were_collected_are_not_collected_again(run):
+    trial = run.trial("classic")
+    trial.raw.mkdir()  # somebody was killed while removing it
+    assert audited(run).modes["classic"].accounts.sent > 0
+
+
+def test_no_room_to_collect_raw_records_is_said(run, monkeypatch):
+    def full(*_: object) -> int:
+        raise RecordingError("cannot write ledger.parquet: no space left; make room, run again")
+
+    as_killed(run.trial("classic"))
+    monkeypatch.setattr("harness.audit.recovery.collect_ledger", full)
+    (reason,) = audited(run).modes["classic"].verdict.reasons
+    assert "make room" in reason
+
+
+@pytest.mark.parametrize("content", [b"{half", b'{"schema_version": 0}'])
+def test_a_result_that_cannot_be_read_is_written_anew(run, content):
+    run.result_file.write_bytes(content)
+    code, _ = invoke(run.path)
+    assert code == Exit.OK
+    assert (run.result().partial, run.result().command[:13]) == (False, "pollstorm run")
+
+
+def test_a_trial_that_is_missing_makes_a_run_without_a_result_partial(run):
+    shutil.rmtree(run.trial("classic").path)
+    invoke(run.path)
+    assert run.result().partial is True
 
 
 def test_slos_are_held_against_the_mode(tmp_path):

@@ -13,8 +13,9 @@ from harness.analysis.rates import rates
 from harness.analysis.validity import judge_measurement
 from harness.audit.accounts import nothing_known, settle
 from harness.audit.locks import lock_figures, no_lock
+from harness.audit.recovery import recover
 from harness.audit.verdict import RULE_OF_THREE, judge_votes, promise_kept, worst
-from harness.errors import Exit, HistoryError, PlanError
+from harness.errors import Exit, HistoryError, PlanError, RecordingError
 from harness.history.ledger import RequestKind
 from harness.plan import Plan
 from harness.result import (
@@ -68,14 +69,17 @@ class JournalFigures(NamedTuple):
 def examine(trial: TrialFolder, plan: Plan) -> Examination:
     """One trial. A history that cannot be read gives verdict unknown, and the reason.
 
+    Of a trial that was killed, the records are collected first.
+
     Raises PlanError when there is no trial.json.
     """
     facts = trial.read_facts()
     try:
+        recover(trial)
         accounts = settle(trial, facts)
         figures = _figures([trial], accounts)
         measurement = judge_measurement(trial, facts, accounts, figures.lag)
-    except HistoryError as error:
+    except (HistoryError, RecordingError) as error:
         return Examination(trial, _unreadable(trial, facts, str(error)), readable=False)
     journal = _journal_figures([trial], plan)
     votes = judge_votes(accounts, facts)
@@ -219,10 +223,13 @@ def _journal_figures(trials: Sequence[TrialFolder], plan: Plan) -> JournalFigure
         return JournalFigures(no_lock(), CountedAfter(p50=None, p99=None), reasons)
 
 
-def _unreadable(trial: TrialFolder, facts: TrialFacts, reason: str) -> ModeResult:
+def _unreadable(trial: TrialFolder, facts: TrialFacts, problem: str) -> ModeResult:
+    cut_short = "; the trial did not run to its end" if facts.partial else ""
     return ModeResult(
         verdict=Verdict(
-            votes="unknown", measurement="invalid", reasons=(f"Nothing is proven: {reason}.",)
+            votes="unknown",
+            measurement="invalid",
+            reasons=(f"Nothing is proven: {problem}{cut_short}.",),
         ),
         promises=facts.promises,
         promise_kept=None,
