@@ -15,7 +15,7 @@ from harness.audit.examination import audit_run, examine
 from harness.audit.locks import lock_figures
 from harness.audit.verdict import judge_votes, promise_kept
 from harness.cli.audit import audit
-from harness.errors import Exit, HistoryError, RecordingError
+from harness.errors import Exit, HistoryError, PlanError, RecordingError
 from harness.history.journal import JOURNAL_DTYPE
 from harness.history.ledger import LEDGER_DTYPE
 from harness.history.store import write_parquet
@@ -24,7 +24,7 @@ from harness.report.page import render
 from harness.result import Accounts, FaultRecord, ModeResult, RunResult
 from harness.run_folder import RunFolder, TrialFolder, write_atomically
 from harness.vote import Outcome
-from tests.histories import GENERATOR, attempt, ballot, facts, make_run, make_trial
+from tests.histories import GENERATOR, attempt, ballot, facts, make_run, make_trial, vote_id
 
 STEADY = [attempt(n, answered_after_ms=2) for n in range(100)]
 BALLOTS = [ballot(n) for n in range(100)]
@@ -78,8 +78,8 @@ def test_kept_is_said_only_when_all_is_known(settled, trial_facts, votes):
     assert bool(judgement.reasons) is (votes == "unknown" or not trial_facts.drained)
 
 
-@pytest.mark.parametrize("broken", ["lost", "altered", "resurrected", "duplicated"])
-def test_a_promise_is_to_lose_and_double_nothing(broken):
+@pytest.mark.parametrize("broken", ["lost", "altered", "resurrected", "duplicated", "phantom"])
+def test_a_promise_is_to_lose_double_and_invent_nothing(broken):
     assert promise_kept(True, accounts(), "kept") is True
     assert promise_kept(True, accounts(), "unknown") is None
     assert promise_kept(True, accounts(**{broken: 1}), "unknown") is False
@@ -125,6 +125,20 @@ def test_seven_ballots_removed_and_three_raised_are_found_and_nothing_else(run):
     assert after.modes["direct"].promise_kept is False
     assert after.exit_code == Exit.BROKEN_PROMISE
     assert before.modes["classic"].latency_ms == after.modes["classic"].latency_ms
+
+
+def test_an_invented_ballot_breaks_the_promise_although_all_votes_are_kept(run):
+    for mode in ("direct", "classic"):
+        trial = run.trial(mode)
+        ballots = duckdb.sql(f"SELECT * FROM '{trial.ballots}'").df()
+        invented = ballots.iloc[:1].assign(vote=vote_id(10**6))
+        write_parquet(pd.concat([ballots, invented]), trial.ballots)
+    result = audited(run)
+    direct = result.modes["direct"]
+    assert (direct.accounts.phantom, direct.verdict.votes) == (1, "kept")
+    assert direct.promise_kept is False
+    assert result.modes["classic"].promise_kept is None
+    assert result.exit_code == Exit.BROKEN_PROMISE
 
 
 def test_an_unreadable_history_makes_its_mode_unknown_and_leaves_the_others(run):
@@ -322,6 +336,21 @@ def test_the_verb_refuses_what_proves_nothing(tmp_path):
         invoke("--ledger", trial.ledger, "--ballots", trial.ballots)
     assert caught.value.exit_code == Exit.INCONCLUSIVE
     assert "\n" not in str(caught.value)
+
+
+def test_files_that_are_swapped_or_missing_are_a_usage_error(tmp_path):
+    trial = make_trial(tmp_path / "trial", STEADY, BALLOTS)
+    for ledger, ballots, problem in (
+        (trial.ballots, trial.ledger, r"--ledger .* has no column outcome; .* other way round"),
+        (trial.ballots, trial.ballots, r"--ledger .* has no column outcome; .* needs vote, "),
+        (tmp_path / "none.parquet", trial.ballots, r"--ledger .* is no file"),
+        (trial.ledger, tmp_path / "none.parquet", r"--ballots .* is no file"),
+    ):
+        with pytest.raises(PlanError, match=problem):
+            invoke("--ledger", ledger, "--ballots", ballots)
+    write_parquet(pd.DataFrame({"vote": [1]}), trial.ballots)
+    with pytest.raises(PlanError, match=r"--ballots .* has no column choice"):
+        invoke("--ledger", trial.ledger, "--ballots", trial.ballots)
 
 
 @pytest.mark.parametrize("arguments", [[], ["x", "--ledger", "y"], ["--ledger", "y"], ["/nowhere"]])

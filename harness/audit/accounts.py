@@ -38,6 +38,8 @@ PARTS: Final = (
 )
 """The accounts that partition `sent`."""
 
+LEDGER_NEEDS: Final = {"vote", "outcome", "choice"}
+BALLOTS_NEED: Final = {"vote", "choice"}
 ACKNOWLEDGED: Final = int(Outcome.ACKNOWLEDGED)
 UNKNOWN: Final = int(Outcome.UNKNOWN)
 REFUSED: Final = int(Outcome.REFUSED)
@@ -61,8 +63,8 @@ def settle_files(ledger: Path, ballots: Path, facts: TrialFacts) -> Accounts:
     with reading(ledger, ballots) as connection:
         # Without it the aggregates keep the files' order for nobody, at a quarter of the speed.
         connection.execute("SET preserve_insertion_order = false")
-        require_columns(connection, ledger, {"vote", "outcome", "choice"})
-        require_columns(connection, ballots, {"vote", "choice"})
+        require_columns(connection, ledger, LEDGER_NEEDS)
+        require_columns(connection, ballots, BALLOTS_NEED)
         counts = _count(connection, _votes(connection, ledger, ballots), facts)
     _require_sums(counts, ledger)
     return _accounts(counts, facts)

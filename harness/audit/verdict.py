@@ -15,6 +15,10 @@ RULE_OF_THREE: Final = 3.0
 nothing goes wrong, is everything all right?, JAMA 249, 1983)."""
 
 
+BREAKS_PROMISE: Final = ("lost", "altered", "resurrected", "duplicated", "phantom")
+"""The accounts that a mode which promises must keep at zero."""
+
+
 class VotesJudgement(NamedTuple):
     """`reasons` are whole sentences that say why nothing, or not all, is known."""
 
@@ -34,13 +38,14 @@ def judge_votes(accounts: Accounts, facts: TrialFacts) -> VotesJudgement:
 
 
 def promise_kept(promises: bool, accounts: Accounts, votes: VotesVerdict) -> bool | None:
-    """Whether a mode that promises to lose and double nothing did; None: no promise, or unknown.
+    """Whether what was cast was counted and nothing else; None: no promise, or unknown.
 
-    A refused vote that is counted breaks the promise as well: its voter will vote again.
+    A refused vote that is counted breaks the promise as well: its voter will vote again. So does a
+    ballot that nobody cast, although the votes verdict, which is about voters' votes, can be kept.
     """
     if not promises:
         return None
-    if accounts.lost or accounts.altered or accounts.resurrected or accounts.duplicated:
+    if any(getattr(accounts, name) for name in BREAKS_PROMISE):
         return False
     return None if votes == "unknown" else True
 

@@ -8,10 +8,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from harness.audit.accounts import settle_files
+from harness.audit.accounts import BALLOTS_NEED, LEDGER_NEEDS, columns, settle_files
 from harness.audit.examination import audit_run
 from harness.audit.verdict import judge_votes
 from harness.errors import Exit, PlanError
+from harness.history.store import reading
 from harness.report.table import print_result
 from harness.result import Accounts
 from harness.run_folder import RunFolder, TrialFacts
@@ -81,6 +82,7 @@ def _audit_files(ledger: Path, ballots: Path, as_json: bool) -> int:
         drained=True,
         partial=False,
     )
+    _require_given(ledger, ballots)
     accounts = settle_files(ledger, ballots, facts)
     judgement = judge_votes(accounts, facts)
     if as_json:
@@ -92,6 +94,24 @@ def _audit_files(ledger: Path, ballots: Path, as_json: bool) -> int:
         console.print(" ".join((f"Votes: {judgement.votes}.", *judgement.reasons)))
     codes = {"kept": Exit.OK, "lost": Exit.BROKEN_PROMISE, "unknown": Exit.INCONCLUSIVE}
     return codes[judgement.votes]
+
+
+def _require_given(ledger: Path, ballots: Path) -> None:
+    """Raises PlanError when a file is missing or is not of the kind that its option asks for."""
+    given = (("--ledger", ledger, LEDGER_NEEDS), ("--ballots", ballots, BALLOTS_NEED))
+    has: dict[Path, set[str]] = {}
+    for option, path, _ in given:
+        if not path.is_file():
+            raise PlanError(f"{option} {path} is no file; give a Parquet file")
+        with reading(path) as connection:
+            has[path] = columns(connection, path)
+    swapped = has[ballots] >= LEDGER_NEEDS and has[ledger] >= BALLOTS_NEED
+    for option, path, needed in given:
+        if missing := sorted(needed - has[path]):
+            hint = f"it needs {', '.join(sorted(needed, reverse=True))}, see docs/audit.md"
+            if swapped:
+                hint = "give --ledger and --ballots the other way round"
+            raise PlanError(f"{option} {path} has no column {', '.join(missing)}; {hint}")
 
 
 def accounts_table(accounts: dict[str, Accounts]) -> Table:
