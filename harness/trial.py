@@ -135,7 +135,10 @@ def drive_load(stage: Stage, stack: Stack, mode: Mode, trial: TrialFolder, notes
             notes.keep(faults=timetable.heal())
             notes.keep(site_in_flight=mean_during_load(samples, notes.facts))
     notes.keep(
-        missing_generators=report.missing_generators, in_flight_sampled=report.in_flight_mean
+        missing_generators=report.missing_generators,
+        in_flight_sampled=report.in_flight_mean,
+        short_of_users=report.short_of_users,
+        longest_block_ms=report.longest_block_ms,
     )
     require_whole_recording(trial)
 

@@ -10,7 +10,6 @@ from harness.report.comparison import compare
 from harness.report.page import render
 from harness.run_folder import RunFolder
 
-
 EXAMPLES = """\b
 Examples:
   pollstorm report reports/latest
