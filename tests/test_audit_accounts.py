@@ -92,6 +92,11 @@ def test_two_rows_of_one_ballot_are_one_ballot_with_all_their_deliveries(tmp_pat
     assert (accounts.duplicated, accounts.extra_deliveries) == (1, 2)
 
 
+def test_two_rows_of_a_ballot_that_nobody_sent_are_one_phantom(tmp_path):
+    accounts = settled(tmp_path, [attempt(0)], [ballot(0), ballot(1), ballot(1)], planned=None)
+    assert (accounts.phantom, accounts.sent, accounts.counted) == (1, 1, 1)
+
+
 def test_a_second_row_with_another_choice_alters_the_vote(tmp_path):
     accounts = settled(tmp_path, [attempt(0)], [ballot(0, choice=1), ballot(0, choice=2)])
     assert nonzero(accounts) == {"altered": 1}
