@@ -28,15 +28,24 @@ from harness.services.processes import Supervisor
 VOTES: Final = 100  # some 10 ms: most rounds are then over before anything else runs
 ROUNDS: Final = 501
 MESSAGE: Final = b"0001000000000001 2 town-hall v0001000000000001"
+TIMEOUT_S: Final = 1.0  # for both: without one, a stopped memcached would stop the site
 PATIENCE_NS: Final = 10**9
 QUEUE: Final = Queue.named("poll-queue")
 
 
 def vote_by_hand() -> list[Figure]:
     with started_memcached() as (_, address):
-        executor = MemcachedExecutor(MetaClient(address, 1.0), Role.SITE, PATIENCE_NS, None, None)
+        executor = MemcachedExecutor(
+            MetaClient(address, TIMEOUT_S), Role.SITE, PATIENCE_NS, None, None
+        )
         host, _, port = address.rpartition(":")
-        by_hand = Client((host, int(port)), no_delay=True, default_noreply=False)
+        by_hand = Client(
+            (host, int(port)),
+            connect_timeout=TIMEOUT_S,
+            timeout=TIMEOUT_S,
+            no_delay=True,
+            default_noreply=False,
+        )
         rounds = in_turn(lambda: through(executor), lambda: handwritten(by_hand), ROUNDS)
     other = "hand-written pymemcache calls"
     return [figure("protocol.vote", "µs/vote", other, rounds, Target("ratio", "<=", 1.05))]
@@ -44,7 +53,7 @@ def vote_by_hand() -> list[Figure]:
 
 def vote_with_journal() -> list[Figure]:
     with started_memcached() as (folder, address):
-        client = MetaClient(address, 1.0)
+        client = MetaClient(address, TIMEOUT_S)
         plain = MemcachedExecutor(client, Role.SITE, PATIENCE_NS, None, None)
         journal = Journal(folder, Role.SITE)
         journaled = MemcachedExecutor(client, Role.SITE, PATIENCE_NS, journal, None)

@@ -121,6 +121,7 @@ def drive_load(stage: Stage, stack: Stack, mode: Mode, trial: TrialFolder, notes
 
     def begin(start_ns: int) -> None:
         notes.keep(load_start_ns=start_ns)
+        trial.write_facts(notes.facts)
         timetable.begin(start_ns)
 
     def tick(elapsed_s: float) -> None:

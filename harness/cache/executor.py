@@ -77,8 +77,8 @@ class MemcachedExecutor:
 
     def _set(self, command: Set) -> Reply:
         key = command.key
-        is_slot = key.kind is KeyKind.SLOT
-        self._begin(SET, key.kind, key.slot, vote_in(command.value) if is_slot else 0)
+        carries_vote = self._journal and key.kind is KeyKind.SLOT
+        self._begin(SET, key.kind, key.slot, vote_in(command.value) if carries_vote else 0)
         reply = self._client.meta_set(key.name, command.value)
         if self._journal:
             self._journal.close(reply.status, 0, reply.cas)
