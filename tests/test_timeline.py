@@ -5,16 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.analysis.timeline import (
+from harness.audit.locks import lock_figures
+from harness.errors import HistoryError
+from harness.protocol.commands import Get, Incr, InsertBallots, KeyKind, Set, Status
+from harness.report.timeline import (
     LockEvents,
     bin_width_s,
     counted_after_percentiles_s,
     latency_percentiles_ms,
     read_timeline,
 )
-from harness.audit.locks import lock_figures
-from harness.errors import HistoryError
-from harness.protocol.commands import Get, Incr, InsertBallots, KeyKind, Set, Status
 from harness.vote import Outcome
 from tests.histories import attempt, command, make_run, make_trial, vote_id
 

@@ -13,9 +13,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from harness.analysis.timeline import Floats, Timeline
 from harness.report import palette
 from harness.report.palette import FAULT, INK, MUTED
+from harness.report.timeline import Floats, Timeline
 from harness.result import FaultRecord, ModeResult
 
 SHARES: Final = tuple(1 - 10 ** (-k / 12) for k in range(1, 61))  # 17 % … 99.999 %, evenly in nines

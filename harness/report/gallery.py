@@ -6,12 +6,6 @@ from typing import Final, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from harness.analysis.timeline import (
-    Timeline,
-    counted_after_percentiles_s,
-    latency_percentiles_ms,
-    read_timeline,
-)
 from harness.errors import HistoryError, PollstormError
 from harness.report.accounts_figure import paint_accounts, row_in
 from harness.report.drawing import Drawing, draw
@@ -26,6 +20,12 @@ from harness.report.figures import (
 )
 from harness.report.lock_figure import paint_lock
 from harness.report.palette import series
+from harness.report.timeline import (
+    Timeline,
+    counted_after_percentiles_s,
+    latency_percentiles_ms,
+    read_timeline,
+)
 from harness.result import ModeResult, RunResult
 from harness.run_folder import RunFolder, TrialFolder
 

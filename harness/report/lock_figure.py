@@ -9,7 +9,6 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from harness.analysis.timeline import Lock, Timeline
 from harness.report.figures import (
     LABELLED_PAD,
     TICKS,
@@ -21,6 +20,7 @@ from harness.report.figures import (
 )
 from harness.report.notation import count
 from harness.report.palette import ALTERED, LOST, MUTED, PAPER, TWICE
+from harness.report.timeline import Lock, Timeline
 
 EVENTS: Final = (
     ("takeovers", "takeover", LOST, "X"),

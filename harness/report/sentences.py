@@ -37,6 +37,8 @@ def votes_sentence(mode: str, result: ModeResult) -> str:
     """What the mode did with the votes it acknowledged."""
     accounts = result.accounts
     acknowledged = f"{mode} acknowledged {times(accounts.acknowledged, 'vote', 'votes')}"
+    if result.verdict.votes == "unknown" and not accounts.sent:
+        return f"{mode} left nothing from which its votes could be known."
     if result.verdict.votes == "unknown":
         return f"{acknowledged}; whether all were counted is unknown."
     if not accounts.acknowledged and not _wrongs(accounts):
