@@ -67,7 +67,8 @@ KINDS: Final = (
         "rates",
         "Votes per second",
         "Where the filled line leaves the dashed one, voters wait or are turned away. Offered is "
-        "when voters came, by plan; acknowledged is when they were told that their vote is in.",
+        "when those voters came who sent a vote (the unsent are in the accounts); acknowledged is "
+        "when they were told that it is in.",
         paint_rates,
         PANEL_IN,
         HEAD_IN,
