@@ -30,50 +30,30 @@ What it cannot survive, each a sentence of the post
 
 from collections.abc import Sequence
 from enum import Enum
-from typing import Final, NamedTuple
+from functools import partial
 
 from harness.protocol.commands import (
+    UNANSWERED,
     Get,
     Incr,
     InsertBallots,
-    Key,
-    KeyKind,
     Machine,
     Patience,
     Set,
     Sleep,
     Status,
 )
-
-NAP_NS: Final = 1_000_000  # the post's 1/1000th of a second
-UNANSWERED: Final = (Status.LOST, Status.UNREACHABLE)
-
-
-class Queue(NamedTuple):
-    """One queue's keys. Several queues differ by prefix only."""
-
-    lock: Key
-    pointer: Key
-    slots: str
-
-    @classmethod
-    def named(cls, prefix: str) -> "Queue":
-        return cls(
-            lock=Key(f"{prefix}-lock", KeyKind.LOCK),
-            pointer=Key(f"{prefix}-curr", KeyKind.POINTER),
-            slots=f"{prefix}-key-",
-        )
-
-    def slot(self, number: int) -> Key:
-        return Key(f"{self.slots}{number}", KeyKind.SLOT, number)
-
-
-class AfterPatience(Enum):
-    """What a voter's process does when its patience ends; the post leaves it open."""
-
-    TAKEOVER = "takeover"
-    FALLBACK = "fallback"
-    REFUSE = "refuse"
+from harness.protocol.queue import (
+    NAP_NS,
+    AfterPatience,
+    Drained,
+    DrainEnd,
+    Queue,
+    Receipt,
+    Terms,
+    VotingProtocol,
+    straight_to_database,
+)
 
 
 class Grant(Enum):
@@ -84,31 +64,6 @@ class Grant(Enum):
     TAKEOVER = "takeover"
     OUT_OF_PATIENCE = "out of patience"
     NO_MEMCACHED = "no memcached"
-
-
-class Receipt(Enum):
-    """What became of the messages handed to `enqueue`."""
-
-    QUEUED = "queued"
-    OUT_OF_PATIENCE = "out of patience"  # written nowhere
-    NO_MEMCACHED = "no memcached"  # written nowhere
-    UNKNOWN = "unknown"  # the reply to a write was lost
-
-
-class DrainEnd(Enum):
-    """How a drain ended."""
-
-    EMPTY = "empty"  # nothing was queued, as far as memcached said
-    COMMITTED = "committed"
-    NOT_COMMITTED = "not committed"  # or nobody knows
-    NO_MEMCACHED = "no memcached"
-
-
-class Drained(NamedTuple):
-    """What one drain took out, and what became of it."""
-
-    end: DrainEnd
-    messages: Sequence[bytes] = ()
 
 
 def acquire(queue: Queue, *, take_over: bool) -> Machine[Grant]:
@@ -149,6 +104,17 @@ def enqueue(queue: Queue, messages: Sequence[bytes], *, take_over: bool = True) 
     return Receipt.QUEUED
 
 
+def vote(queue: Queue, message: bytes, *, after: AfterPatience) -> Machine[Receipt]:
+    """Queue the vote; only without memcached, or if the plan says so, it goes to the database."""
+    take_over = after is AfterPatience.TAKEOVER
+    receipt = yield from enqueue(queue, [message], take_over=take_over)
+    if receipt is Receipt.OUT_OF_PATIENCE and after is AfterPatience.REFUSE:
+        return Receipt.REFUSED
+    if receipt in (Receipt.OUT_OF_PATIENCE, Receipt.NO_MEMCACHED):
+        return (yield from straight_to_database(message))
+    return receipt
+
+
 def drain(queue: Queue) -> Machine[Drained]:
     """Read every slot up to the pointer, reset it, leave, and only then write the ballots."""
     grant = yield from acquire(queue, take_over=True)
@@ -169,3 +135,8 @@ def drain(queue: Queue) -> Machine[Drained]:
     inserted = yield InsertBallots(messages)
     committed = inserted.status is Status.OK
     return Drained(DrainEnd.COMMITTED if committed else DrainEnd.NOT_COMMITTED, messages)
+
+
+def protocol(terms: Terms) -> VotingProtocol:
+    """The post's queue; what happens when patience ends is the one thing that it leaves open."""
+    return VotingProtocol(partial(vote, after=terms.after_patience), drain)

@@ -24,6 +24,7 @@ class Key(NamedTuple):
     name: str
     kind: KeyKind
     slot: int = 0
+    daemon: int = 0  # which of the deployment's memcached daemons
 
 
 class Get(NamedTuple):
@@ -35,14 +36,88 @@ class Set(NamedTuple):
     value: bytes
 
 
+class Add(NamedTuple):
+    """Store unless there is one: then the reply is `EXISTS`. A lifetime of 0 is for good."""
+
+    key: Key
+    value: bytes
+    lifetime_s: int = 0
+
+
 class Incr(NamedTuple):
     key: Key
 
 
+class Delete(NamedTuple):
+    """Remove the item; with a CAS only if it is still that one, otherwise the reply is `EXISTS`."""
+
+    key: Key
+    cas: int = 0
+
+
+MemcachedCommand: TypeAlias = Get | Set | Add | Incr | Delete
+
+
+class Pipeline(NamedTuple):
+    """Commands sent together to one daemon, and carried out in turn.
+
+    Others may come between any two of them. The reply's parts are their replies.
+    """
+
+    commands: Sequence[MemcachedCommand]
+
+
+class InsertBallot(NamedTuple):
+    """Count one vote, in a statement that commits by itself.
+
+    A vote already counted gains a delivery, but stays as it is if this may be a `copy` of it. The
+    reply is `EXISTS` when the vote was counted with another choice.
+    """
+
+    message: bytes
+    copy: bool = False
+
+
+class Move(NamedTuple):
+    """The head of one epoch of a queue: from the ticket last drained to the one drained now."""
+
+    queue: str
+    old: int
+    new: int
+
+
 class InsertBallots(NamedTuple):
-    """Insert the votes in one transaction; a vote already counted gains a delivery."""
+    """Count the votes and move the heads, all in one transaction.
+
+    The reply is `EXISTS`, and nothing was written, when a head was no longer where it is to move
+    from: another drain took these votes. Votes already counted as for `InsertBallot`.
+    """
 
     messages: Sequence[bytes]
+    moves: tuple[Move, ...] = ()
+    copies: bool = False
+
+
+class ReadHeads(NamedTuple):
+    """The heads of all epochs of a queue that may still have undrained tickets, oldest first.
+
+    The reply's parts have a ticket each as their number. `current`: the epoch that tickets are
+    taken from just now, 0 if that is not known; others are forgotten when they have not been
+    current for long.
+    """
+
+    queue: str
+    current: int
+
+
+class IssueEpoch(NamedTuple):
+    """A new epoch of the queue, never issued before; its head is 0. The reply's number is it."""
+
+    queue: str
+
+
+class Now(NamedTuple):
+    """The time in nanoseconds, on a clock that only goes forward."""
 
 
 class Sleep(NamedTuple):
@@ -57,15 +132,21 @@ class Patience(NamedTuple):
     slept_ns: int
 
 
-Command: TypeAlias = Get | Set | Incr | InsertBallots | Sleep | Patience
+DatabaseCommand: TypeAlias = InsertBallot | InsertBallots | ReadHeads | IssueEpoch
+Command: TypeAlias = MemcachedCommand | Pipeline | DatabaseCommand | Now | Sleep | Patience
 
 COMMAND_CODES: Final[dict[type[Command], int]] = {
     Get: 1,
     Set: 2,
     Incr: 3,
     InsertBallots: 4,
+    InsertBallot: 4,  # the record names its vote
     Sleep: 5,
     Patience: 6,
+    Add: 7,
+    Delete: 8,
+    ReadHeads: 9,
+    IssueEpoch: 10,
 }
 """The journal's number for each command; fixed, because histories outlive versions."""
 
@@ -79,6 +160,10 @@ class Status(IntEnum):
     REFUSED = 3  # the server answered that it will not
     UNREACHABLE = 4  # no connection: certainly not applied
     OVER = 5  # patience has run out
+    EXISTS = 6  # not applied, because of what is there
+
+
+UNANSWERED: Final = (Status.LOST, Status.UNREACHABLE)
 
 
 class Reply(NamedTuple):
@@ -88,6 +173,7 @@ class Reply(NamedTuple):
     number: int = 0
     value: bytes = b""
     cas: int = 0
+    parts: tuple["Reply", ...] = ()
 
 
 Result = TypeVar("Result")
