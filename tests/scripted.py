@@ -10,10 +10,20 @@ MISSING = Reply(Status.MISSING)
 LOST = Reply(Status.LOST)
 UNREACHABLE = Reply(Status.UNREACHABLE)
 OVER = Reply(Status.OVER)
+EXISTS = Reply(Status.EXISTS)
+REFUSED = Reply(Status.REFUSED)
 
 
 def number(value: int) -> Reply:
     return Reply(Status.OK, value)
+
+
+def value(text: bytes) -> Reply:
+    return Reply(Status.OK, value=text)
+
+
+def parts(*replies: Reply) -> Reply:
+    return Reply(Status.OK, parts=replies)
 
 
 def play(machine: Machine[Result], replies: Iterable[Reply]) -> tuple[list[Command], Result]:
