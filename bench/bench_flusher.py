@@ -15,7 +15,7 @@ from harness.database.ballots import INSERT_MANY, vote_row
 from harness.database.connections import connect
 from harness.modes.queued import QueuedDrain
 from harness.plan import DatabasePlan, Deployment, MemcachedPlan, Plan
-from harness.protocol.classic import DrainEnd
+from harness.protocol.queue import DrainEnd
 from harness.services.mariadb import start_mariadb
 from harness.services.memcached import start_memcached
 from harness.services.processes import Supervisor
@@ -61,7 +61,7 @@ def drained_per_s(drain: QueuedDrain, address: str, url: str) -> float:
     host, _, port = address.rpartition(":")
     with closing(Client((host, int(port)), no_delay=True)) as client:
         messages: dict[bytes | str, bytes] = {
-            f"{queue.slots}{n}": v.to_message() for n, v in enumerate(votes(), start=1)
+            queue.slot(n).name: v.to_message() for n, v in enumerate(votes(), start=1)
         }
         client.set_many(messages, noreply=False)
         client.set(queue.pointer.name, str(VOTES).encode(), noreply=False)

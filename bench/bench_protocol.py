@@ -20,8 +20,9 @@ from harness.cache.executor import MemcachedExecutor
 from harness.cache.meta_client import MetaClient
 from harness.history.journal import Journal, Role
 from harness.plan import MemcachedPlan
-from harness.protocol.classic import Queue, enqueue
+from harness.protocol.classic import enqueue
 from harness.protocol.drive import drive
+from harness.protocol.queue import Queue
 from harness.services.memcached import start_memcached
 from harness.services.processes import Supervisor
 

@@ -20,7 +20,7 @@ from harness.modes.mode import find_mode
 from harness.modes.queued import QueuedDrain
 from harness.modes.totals import counted_now, totals_key
 from harness.plan import Deployment
-from harness.protocol.classic import DrainEnd
+from harness.protocol.queue import DrainEnd
 
 READY_FILE: Final = "flusher.ready"
 RETRY_S: Final = 0.05  # between the last drains: a dead memcached refuses at once

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from harness.history.journal import Role
 from harness.history.ledger import RequestKind, Trouble
 from harness.plan import Plan
-from harness.protocol.classic import AfterPatience, Queue, Receipt, drain, enqueue
+from harness.protocol.classic import drain, enqueue
 from harness.protocol.commands import (
     COMMAND_CODES,
     Command,
@@ -29,6 +29,7 @@ from harness.protocol.commands import (
     Sleep,
     Status,
 )
+from harness.protocol.queue import AfterPatience, Queue, Receipt
 from harness.result import FaultRecord
 from harness.vote import Outcome, Vote, mint
 

@@ -1,14 +1,6 @@
 """The post's queue, command by command: each sentence that is easily misread."""
 
-from harness.protocol.classic import (
-    NAP_NS,
-    Drained,
-    DrainEnd,
-    Queue,
-    Receipt,
-    drain,
-    enqueue,
-)
+from harness.protocol.classic import drain, enqueue
 from harness.protocol.commands import (
     Get,
     Incr,
@@ -19,6 +11,7 @@ from harness.protocol.commands import (
     Sleep,
     Status,
 )
+from harness.protocol.queue import NAP_NS, Drained, DrainEnd, Queue, Receipt
 from tests.scripted import LOST, MISSING, OK, OVER, UNREACHABLE, number, play
 
 QUEUE = Queue.named("poll-queue")

@@ -23,7 +23,7 @@ from harness.history.recorder import RECORDING_FAILED, Recorder
 from harness.modes.mode import Answer, Session, find_mode, known_modes
 from harness.modes.queued import ARMED_PAGE, QueuedDrain
 from harness.plan import Deployment, Fault, Plan, QueuePlan
-from harness.protocol.classic import DrainEnd
+from harness.protocol.queue import DrainEnd
 from harness.services.mariadb import MariadbServer
 from harness.services.memcached import MemcachedServer
 from harness.vote import Vote, mint

@@ -19,17 +19,10 @@ from harness.modes.mode import Answer, Totals
 from harness.modes.polls import PollBook
 from harness.modes.totals import cached_totals, totals_key
 from harness.plan import Deployment, QueuePlan
-from harness.protocol.classic import (
-    NAP_NS,
-    AfterPatience,
-    Drained,
-    Queue,
-    Receipt,
-    drain,
-    enqueue,
-)
+from harness.protocol.classic import drain, enqueue
 from harness.protocol.commands import Command, InsertBallots, Reply, Status
 from harness.protocol.drive import drive
+from harness.protocol.queue import NAP_NS, AfterPatience, Drained, Queue, Receipt
 from harness.vote import Poll, Vote
 
 ARMED_PAGE: Final = "armed.page"  # in a deployment's folder, when faults can be armed
