@@ -17,6 +17,7 @@ from harness.history.store import collect_journal, connect
 from harness.protocol.classic import drain, enqueue
 from harness.protocol.commands import KeyKind, Patience, Reply, Set, Sleep, Status
 from harness.protocol.drive import drive
+from harness.protocol.queue import DrainEnd, Queue, Receipt
 from harness.services.memcached import MemcachedServer
 from harness.vote import Vote, mint
 
@@ -191,6 +192,3 @@ def test_an_armed_step_is_met_before_its_command_is_sent(
 def test_steps_of_all_roles_commands_and_keys_differ():
     steps = {step(r, c, k) for r in Role for c in (GET, SET, INCR) for k in KeyKind}
     assert len(steps) == len(Role) * 3 * len(KeyKind)
-
-
-from harness.protocol.queue import DrainEnd, Queue, Receipt
