@@ -1,0 +1,1 @@
+"""memcached and the database as plain data, in which machines run in virtual time."""
