@@ -94,6 +94,7 @@ def command(
     slot: int = 0,
     vote: int = 0,
     queue: int = 0,
+    daemon: int = 0,
     role: Role = Role.SITE,
 ) -> dict[str, Any]:
     """A journal row; begin and end in ms after the load's start, end None when never answered."""
@@ -109,6 +110,7 @@ def command(
         "operation": operation,
         "thread": thread,
         "queue": queue,
+        "daemon": daemon,
         "role": role,
         "command": COMMAND_CODES[kind],
         "key": key,

@@ -292,6 +292,7 @@ class Imitation:
             "operation": operation,
             "thread": worker.thread,
             "queue": 0,
+            "daemon": 0,
             "role": worker.role,
             "command": COMMAND_CODES[type(command)],
             "key": key.kind,

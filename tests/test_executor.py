@@ -131,7 +131,7 @@ def test_an_interrupt_between_request_and_reply_closes_the_connection(client: Me
 def test_a_queue_filled_by_one_process_is_drained_by_another(client: MetaClient, tmp_path: Path):
     queue = Queue.named("q")
     journal = Journal(tmp_path, Role.SITE)
-    executor = MemcachedExecutor(client, Role.SITE, 10**9, journal, None)
+    executor = MemcachedExecutor([client], Role.SITE, 10**9, journal, None)
     journal.start_operation()
     assert drive(enqueue(queue, [VOTE.to_message()]), executor.execute) is Receipt.QUEUED
     journal.start_operation()
@@ -161,7 +161,7 @@ def test_a_queue_filled_by_one_process_is_drained_by_another(client: MetaClient,
 
 
 def test_a_sleep_says_how_long_it_took_and_patience_ends_at_its_sum(client: MetaClient):
-    executor = MemcachedExecutor(client, Role.SITE, 10**9, None, None)
+    executor = MemcachedExecutor([client], Role.SITE, 10**9, None, None)
     assert executor.execute(Sleep(1_000_000)).number >= 1_000_000
     assert executor.execute(Patience(10**9 - 1)).status is Status.OK
     assert executor.execute(Patience(10**9)).status is Status.OVER
@@ -171,7 +171,7 @@ def test_an_armed_step_is_met_before_its_command_is_sent(
     client: MetaClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     page = ArmedPage.create(tmp_path / "page")
-    executor = MemcachedExecutor(client, Role.SITE, 10**9, None, page)
+    executor = MemcachedExecutor([client], Role.SITE, 10**9, None, page)
     here = step(Role.SITE, SET, KeyKind.SLOT)
     seen: list[Status] = []
     monkeypatch.setattr(

@@ -7,32 +7,54 @@ would then be waited for until the time-out. So this client frames the replies i
 
 import socket
 import struct
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from pymemcache.client.base import Client
 from pymemcache.exceptions import MemcacheError
 
-from harness.protocol.commands import Reply, Status
+from harness.cache.breaker import Breaker
+from harness.protocol.commands import Add, Delete, Get, Incr, MemcachedCommand, Reply, Set, Status
 
 RECEIVE_BYTES: Final = 4096  # nearly every reply; more would cost an allocation each time
 TIMEVAL: Final = struct.Struct("ll")
 MAX_REPLY_BYTES: Final = 2_097_152  # twice memcached's largest item; more is no reply of ours
+MAX_DIGITS: Final = 20  # of a 64-bit number
+
+CHUNK_BYTES: Final = 16_384
+"""Of requests sent before their replies are read. memcached stops reading while it cannot write,
+and we do not read while we send: with both sockets' buffers full neither would ever go on. So much
+fits into the smallest buffers that Linux gives a connection (16 KiB to send, 64 KiB to receive),
+and sending ends though nobody reads. A longer command goes alone: it is read before it is answered.
+"""
+CHUNK_COMMANDS: Final = 512  # so many at most are lost with a connection; 16 KiB are some 430 reads
+CHUNK_RECEIVE_BYTES: Final = 65_536
+
+GET: Final = b"mg %s v c\r\n"
+SET: Final = b"ms %s %d c\r\n%s\r\n"
+ADD: Final = b"ms %s %d T%d ME c\r\n%s\r\n"
+INCR: Final = b"ma %s v c\r\n"
+DELETE: Final = b"md %s\r\n"
+DELETE_THIS: Final = b"md %s C%d\r\n"
 
 UNREACHABLE: Final = Reply(Status.UNREACHABLE)
 LOST: Final = Reply(Status.LOST)
 MISSING: Final = Reply(Status.MISSING)
 REFUSED: Final = Reply(Status.REFUSED)
+EXISTS: Final = Reply(Status.EXISTS)
+MISREAD: Final = Reply(Status.REFUSED)
+"""memcached could not read the command's line, and takes what follows for a command of its own."""
 
 
 class MetaClient(Client):
-    """pymemcache's plain client with `mg`, `ms` and `ma`; one thread, one server, one socket.
+    """pymemcache's plain client with meta commands; one thread, one server, one socket.
 
     Nothing is ever repeated, and no failure raises: a reply says whether the command was refused,
     certainly not applied (`UNREACHABLE`), or nobody knows (`LOST`). The connection is closed on any
     failure, interrupts included, because the next command would read this one's reply.
     """
 
-    def __init__(self, address: str, timeout_s: float) -> None:
+    def __init__(self, address: str, timeout_s: float, breaker: Breaker | None = None) -> None:
         host, _, port = address.rpartition(":")
         super().__init__(
             (host, int(port)),
@@ -42,6 +64,7 @@ class MetaClient(Client):
             default_noreply=False,  # otherwise add() always says True
         )
         self._limit = TIMEVAL.pack(int(timeout_s), int(timeout_s % 1 * 1e6))
+        self._breaker = breaker
 
     def _connect(self) -> None:
         """Connect, and leave the time-out to the kernel: Python's own asks it before each reply
@@ -55,70 +78,187 @@ class MetaClient(Client):
 
     def meta_get(self, key: str) -> Reply:
         """The value, and the CAS of the write that it came from."""
-        return self._ask(b"mg %s v c\r\n" % key.encode())
+        return self._ask(GET % key.encode())
 
     def meta_set(self, key: str, value: bytes) -> Reply:
         """Store without a lifetime; the CAS of the write."""
-        return self._ask(b"ms %s %d c\r\n%s\r\n" % (key.encode(), len(value), value))
+        return self._ask(SET % (key.encode(), len(value), value))
+
+    def meta_add(self, key: str, value: bytes, lifetime_s: int = 0) -> Reply:
+        """Store where nothing is, for so long (0: for good); the CAS of the write, or `EXISTS`."""
+        return self._ask(ADD % (key.encode(), len(value), lifetime_s, value), EXISTS)
 
     def meta_incr(self, key: str) -> Reply:
         """Add 1; the new number, and the CAS of the write."""
-        return self._ask(b"ma %s v c\r\n" % key.encode())
+        return self._ask(INCR % key.encode())
 
-    def _ask(self, request: bytes) -> Reply:
-        if self.sock is None:
-            try:
-                self._connect()
-            except (OSError, MemcacheError):
-                return UNREACHABLE
+    def meta_delete(self, key: str, cas: int = 0) -> Reply:
+        """Remove the item; with a CAS only the one that was written so, otherwise `EXISTS`."""
+        return self._ask(DELETE_THIS % (key.encode(), cas) if cas else DELETE % key.encode())
+
+    def pipeline(self, commands: Sequence[MemcachedCommand]) -> list[Reply]:
+        """A reply to each command; all of a chunk are sent before the first reply is read.
+
+        When the connection breaks, the chunk's unanswered commands are `LOST`; what had not been
+        sent yet is `UNREACHABLE`.
+        """
+        replies: list[Reply] = []
+        for chunk, requests in chunks(commands):
+            if not self._is_ready():
+                break
+            replies += self._converse(chunk, requests)
+            if self.sock is None:
+                break
+        return replies + [UNREACHABLE] * (len(commands) - len(replies))
+
+    def _ask(self, request: bytes, not_stored: Reply = REFUSED) -> Reply:
+        if (self.sock is None or self._breaker) and not self._is_ready():
+            return UNREACHABLE
         try:
             connection = self.sock
             assert connection is not None
             connection.sendall(request)
             answer = connection.recv(RECEIVE_BYTES)
-            while not is_whole(answer):
+            while (found := reply_at(answer, 0, not_stored)) is None:
                 piece = connection.recv(RECEIVE_BYTES)
                 if not piece or len(answer) > MAX_REPLY_BYTES:
                     raise ConnectionError("half a reply")
                 answer += piece
-            reply = parse(answer)
-        except (OSError, ValueError):  # broken, or no reply of memcached's
-            reply = LOST
+            reply, end = found
+            if reply is MISREAD:
+                self.close()
+            elif end != len(answer):
+                raise ValueError("more than one reply")
+        except (OSError, ValueError) as error:  # broken, or no reply of memcached's
+            self._break(error)
+            return LOST
         except BaseException:
             self.close()
             raise
-        if reply is LOST:
-            self.close()
+        if self._breaker and self._breaker.is_open:
+            self._breaker.reset()
         return reply
 
+    def _converse(self, commands: Sequence[MemcachedCommand], requests: bytes) -> list[Reply]:
+        """Send one chunk, and read the reply to each of its commands."""
+        replies: list[Reply] = []
+        try:
+            connection = self.sock
+            assert connection is not None
+            connection.sendall(requests)
+            answer, start = b"", 0
+            for command in commands:
+                not_stored = EXISTS if type(command) is Add else REFUSED
+                while (found := reply_at(answer, start, not_stored)) is None:
+                    piece = connection.recv(CHUNK_RECEIVE_BYTES)
+                    if not piece or len(answer) - start > MAX_REPLY_BYTES:
+                        raise ConnectionError("half a reply")
+                    answer, start = answer[start:] + piece, 0
+                reply, start = found
+                replies.append(reply)
+                if reply is MISREAD:
+                    self.close()
+                    break
+            else:
+                if start != len(answer):
+                    raise ValueError("more replies than commands")
+        except (OSError, ValueError) as error:
+            self._break(error)
+        except BaseException:
+            self.close()
+            raise
+        if replies and self._breaker and self._breaker.is_open and self.sock is not None:
+            self._breaker.reset()
+        return replies + [LOST] * (len(commands) - len(replies))
 
-def is_whole(answer: bytes) -> bool:
-    """Whether a meta command's reply has arrived completely. Raises ValueError for nonsense."""
-    line_end = answer.find(b"\r\n")
-    if line_end < 0:
-        return not answer  # no bytes at all: the server closed, and nothing more will come
-    if not answer.startswith(b"VA "):
+    def _is_ready(self) -> bool:
+        """Whether something may be sent now; connects if need be."""
+        breaker = self._breaker
+        if breaker and breaker.is_open and not breaker.admits():
+            return False
+        if self.sock is None:
+            try:
+                self._connect()
+            except (OSError, MemcacheError):
+                if breaker:
+                    breaker.trip()
+                return False
         return True
-    return len(answer) >= line_end + 4 + int(answer[3:line_end].split(b" ", 1)[0])
+
+    def _break(self, error: OSError | ValueError) -> None:
+        """Give the connection up. The kernel says `BlockingIOError` when time is out."""
+        self.close()
+        breaker = self._breaker
+        if breaker and (breaker.is_open or isinstance(error, BlockingIOError)):
+            breaker.trip()
 
 
-def parse(answer: bytes) -> Reply:
-    """A whole reply; `LOST` or ValueError for bytes that are none: the connection is unusable."""
-    line_end = answer.find(b"\r\n")
-    code = answer[:2]
+def chunks(
+    commands: Sequence[MemcachedCommand],
+) -> Iterator[tuple[Sequence[MemcachedCommand], bytes]]:
+    """The commands in turn, as many together as may be sent before a reply is read, and encoded."""
+    start, requests, size = 0, list[bytes](), 0
+    for number, command in enumerate(commands):
+        request = encode(command)
+        full = size + len(request) > CHUNK_BYTES or len(requests) == CHUNK_COMMANDS
+        if requests and full:
+            yield commands[start:number], b"".join(requests)
+            start, requests, size = number, [], 0
+        requests.append(request)
+        size += len(request)
+    if requests:
+        yield commands[start:], b"".join(requests)
+
+
+def encode(command: MemcachedCommand) -> bytes:
+    """The command as it is sent."""
+    key = command.key.name.encode()
+    if isinstance(command, Get):
+        return GET % key
+    if isinstance(command, Add):
+        return ADD % (key, len(command.value), command.lifetime_s, command.value)
+    if isinstance(command, Delete):
+        return DELETE_THIS % (key, command.cas) if command.cas else DELETE % key
+    if isinstance(command, Set):
+        return SET % (key, len(command.value), command.value)
+    assert isinstance(command, Incr)
+    return INCR % key
+
+
+def reply_at(answer: bytes, start: int, not_stored: Reply) -> tuple[Reply, int] | None:
+    """The reply that begins at `start`, and where it ends; None while it is not all there.
+
+    `not_stored`: what it means for the command asked that nothing was stored. Raises ValueError
+    for bytes that are no reply: the connection is unusable.
+    """
+    line_end = answer.find(b"\r\n", start)
+    if line_end < 0:
+        return None
+    end = line_end + 2
+    code = answer[start : start + 2]
     if code == b"VA":
-        size, _, flags = answer[3:line_end].partition(b" ")
-        value = answer[line_end + 2 : -2]
-        if len(value) != int(size):
-            return LOST
-        return Reply(Status.OK, int(value) if value.isdigit() else 0, value, _cas(flags))
+        size, _, flags = answer[start + 3 : line_end].partition(b" ")
+        value_at, end = end, end + int(size) + 2
+        if len(answer) < end:
+            return None
+        if answer[end - 2 : end] != b"\r\n":
+            raise ValueError("a value of another length than it says")
+        value = answer[value_at : end - 2]
+        number = int(value) if value.isdigit() and len(value) <= MAX_DIGITS else 0
+        return Reply(Status.OK, number, value, _cas(flags)), end
     if code == b"HD":
-        return Reply(Status.OK, cas=_cas(answer[3:line_end]))
-    if code in (b"NF", b"EN"):
-        return MISSING
-    if code == b"NS" or answer.startswith((b"SERVER_ERROR", b"CLIENT_ERROR")):
-        return REFUSED
-    return LOST
+        return Reply(Status.OK, 0, b"", _cas(answer[start + 3 : line_end])), end
+    if code in (b"EN", b"NF"):
+        return MISSING, end
+    if code == b"NS":
+        return not_stored, end
+    if code == b"EX":
+        return EXISTS, end
+    if answer.startswith(b"CLIENT_ERROR bad", start):
+        return MISREAD, end
+    if answer.startswith((b"SERVER_ERROR", b"CLIENT_ERROR"), start):
+        return REFUSED, end
+    raise ValueError(f"no reply: {answer[start:line_end]!r}")
 
 
 def _cas(flags: bytes) -> int:

@@ -5,13 +5,14 @@ whatever the clocks of the processes say.
 """
 
 import itertools
+import mmap
 import os
 import struct
 from collections.abc import Iterator
 from enum import IntEnum
 from pathlib import Path
 from time import monotonic_ns
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -37,7 +38,8 @@ JOURNAL_DTYPE: Final = np.dtype(
         ("pid", "<u4"),
         ("operation", "<u4"),  # one machine's run: a vote on its way in, or one drain
         ("thread", "<u2"),
-        ("queue", "<u2"),
+        ("queue", "u1"),
+        ("daemon", "u1"),  # which memcached; 0 for what is not memcached's
         ("role", "u1"),  # Role
         ("command", "u1"),  # commands.COMMAND_CODES
         ("key", "u1"),  # KeyKind
@@ -48,7 +50,7 @@ JOURNAL_DTYPE: Final = np.dtype(
 
 ROOM: Final = 16  # records for one run of a machine that need not wait
 
-_OPEN: Final = struct.Struct("<qqQQQQIIHHBBBB")
+_OPEN: Final = struct.Struct("<qqQQQQIIHBBBBBB")
 _CLOSE: Final = struct.Struct("<q")
 _CLOSE_AT: Final = 8
 _REPLY: Final = struct.Struct("<QQQ")
@@ -58,10 +60,19 @@ _LOST: Final = int(Status.LOST)  # looked up once: this is the hot path of every
 assert JOURNAL_DTYPE.itemsize == 64
 
 
+class OpenCommand(NamedTuple):
+    """One command under way; holds its segment, which may be full and replaced meanwhile."""
+
+    buffer: mmap.mmap
+    offset: int
+    vote: int
+
+
 class Journal:
     """The commands of one thread, in `<folder>/journal-<pid>-<thread>.<n>.bin`.
 
-    Commands of a thread follow one another, so at most one record is open.
+    Commands of a thread follow one another, and `close` is of the one opened last. Only those of a
+    pipeline are under way together: keep what `opened` says, and `resume` it before it is closed.
     """
 
     _threads: Iterator[int] = itertools.count()  # numbers of this process's journals
@@ -75,6 +86,7 @@ class Journal:
         self._recorder = Recorder(
             folder / f"journal-{self._pid}-{self._thread}", JOURNAL_DTYPE.itemsize
         )
+        self._buffer: mmap.mmap
         self._offset = 0
         self._vote = 0
 
@@ -87,13 +99,21 @@ class Journal:
         self._operation += 1
         self._queue = queue
 
-    def open(self, command: int, key: KeyKind = KeyKind.NONE, slot: int = 0, vote: int = 0) -> None:
+    def open(
+        self,
+        command: int,
+        key: KeyKind = KeyKind.NONE,
+        slot: int = 0,
+        vote: int = 0,
+        daemon: int = 0,
+    ) -> None:
         """Record a command that is about to be sent. Raises RecordingError on a full disk."""
         recorder = self._recorder
         self._offset = offset = recorder.reserve()
+        self._buffer = buffer = recorder.buffer
         self._vote = vote
         _OPEN.pack_into(
-            recorder.buffer,
+            buffer,
             offset,
             monotonic_ns(),
             0,
@@ -105,6 +125,7 @@ class Journal:
             self._operation,
             self._thread,
             self._queue,
+            daemon,
             self._role,
             command,
             key,
@@ -113,7 +134,15 @@ class Journal:
 
     def close(self, status: Status, number: int = 0, cas: int = 0, vote: int = 0) -> None:
         """Record the reply to the open command. `vote`: whose message a read brought."""
-        buffer, offset = self._recorder.buffer, self._offset
+        buffer, offset = self._buffer, self._offset
         _REPLY.pack_into(buffer, offset + _REPLY_AT, vote or self._vote, number, cas)
         buffer[offset + _STATUS_AT] = status
         _CLOSE.pack_into(buffer, offset + _CLOSE_AT, monotonic_ns())
+
+    def opened(self) -> OpenCommand:
+        """The command opened last, to be resumed when others have been opened since."""
+        return OpenCommand(self._buffer, self._offset, self._vote)
+
+    def resume(self, command: OpenCommand) -> None:
+        """Make it the one that `close` is of."""
+        self._buffer, self._offset, self._vote = command
