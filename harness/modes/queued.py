@@ -42,7 +42,7 @@ def executor(
     """Hands for one thread, watching the armed page if there is one."""
     page = Path(deployment.folder) / ARMED_PAGE
     return MemcachedExecutor(
-        client,
+        [client],
         role,
         patience_ns=round(deployment.plan.queue.patience_s * 1e9),
         journal=journal,
