@@ -78,7 +78,7 @@ def test_a_batch_that_fails_half_way_leaves_nothing(ballots: Ballots, mariadb: M
 
 def test_a_row_locked_too_long_refuses_the_whole_batch(ballots: Ballots, mariadb: MariadbServer):
     ballots.insert(vote(1))
-    ballots._connected().cursor().execute("SET GLOBAL innodb_lock_wait_timeout = 1")
+    ballots.link.connected().cursor().execute("SET GLOBAL innodb_lock_wait_timeout = 1")
     try:
         ballots.close()  # the next connection has the short wait
         with closing(connect(mariadb.url, 5.0)) as other, other.cursor() as cursor:
@@ -88,7 +88,7 @@ def test_a_row_locked_too_long_refuses_the_whole_batch(ballots: Ballots, mariadb
             other.rollback()
         assert deliveries(mariadb) == {1: (1, 1)}  # the batch's first row went with it
     finally:
-        ballots._connected().cursor().execute("SET GLOBAL innodb_lock_wait_timeout = 5")
+        ballots.link.connected().cursor().execute("SET GLOBAL innodb_lock_wait_timeout = 5")
 
 
 def test_a_database_that_is_gone_refuses(ballots: Ballots):
@@ -104,9 +104,9 @@ def test_a_lost_reply_to_the_commit_leaves_the_outcome_unknown(
     def lost(*_: object) -> None:
         raise pymysql.err.OperationalError(2013, "Lost connection during query")
 
-    monkeypatch.setattr(ballots._connected(), "commit", lost)
+    monkeypatch.setattr(ballots.link.connected(), "commit", lost)
     assert ballots.insert_batch([vote(1)], 1) is Delivery.UNKNOWN
-    monkeypatch.setattr(ballots._connected(), "query", lost)
+    monkeypatch.setattr(ballots.link.connected(), "query", lost)
     assert ballots.insert(vote(1)) is Delivery.UNKNOWN
     assert ballots.insert(vote(2)) is Delivery.COUNTED  # on a new connection
 

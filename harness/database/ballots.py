@@ -1,13 +1,9 @@
-"""Ballots: votes as counted. Unique by vote id; a vote that arrives again gains a delivery.
+"""Ballots: votes as counted. Unique by vote id; a vote that arrives again gains a delivery."""
 
-What the server refuses it has not written, because it rolls back what it cannot finish. Only when
-the reply to what commits is lost does the outcome stay unknown.
-"""
-
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from enum import Enum
-from typing import Any, Final, TypeAlias
+from typing import Final
 
 import msgspec
 import pandas as pd
@@ -16,9 +12,11 @@ from pymysql.connections import Connection
 from pymysql.cursors import Cursor, SSCursor
 
 from harness.database.connections import connect
+from harness.database.heads import move
+from harness.database.link import Failure, Link
 from harness.history.journal import Journal
 from harness.history.store import BALLOT_COLUMNS
-from harness.protocol.commands import COMMAND_CODES, InsertBallots, Status
+from harness.protocol.commands import COMMAND_CODES, InsertBallots, Move, Status
 from harness.vote import Poll, Vote
 
 INSERT_ONE: Final = """
@@ -30,123 +28,110 @@ INSERT_MANY: Final = """
 INSERT INTO pollstorm_ballots (vote, poll, choice, voter) VALUES (%s, %s, %s, %s)
 ON DUPLICATE KEY UPDATE deliveries = deliveries + 1"""
 
+COPY: Final = """
+INSERT INTO pollstorm_ballots (vote, poll, choice, voter) VALUES (%s, %s, %s, %s)
+ON DUPLICATE KEY UPDATE deliveries = deliveries"""
+"""Not IGNORE, which would also swallow what is wrong with a row."""
+
+COUNTED_AS: Final = "SELECT poll, choice FROM pollstorm_ballots WHERE vote = %s"
 COUNT: Final = "SELECT choice, COUNT(*) FROM pollstorm_ballots WHERE poll = %s GROUP BY choice"
 FIND_POLL: Final = "SELECT question, choices FROM pollstorm_polls WHERE name = %s"
 
 INSERT: Final = COMMAND_CODES[InsertBallots]
-ROLLED_BACK: Final = (1205, 1213)  # lock wait timeout, deadlock: try again
-CLIENT_ERRORS: Final = range(2000, 3000)  # the connection's, not the server's: no answer was seen
-MAX_TRIES: Final = 3  # two processes that deadlock once rarely do so twice
 
 
 class Delivery(Enum):
-    """What became of one vote handed to the database."""
+    """What became of the votes handed to the database."""
 
     COUNTED = "counted"  # committed, now or by an earlier delivery
     CONFLICT = "conflict"  # its id is there with another choice or poll
+    OVERTAKEN = "overtaken"  # a head had been moved by somebody else, so nothing was written
     REFUSED = "refused"  # certainly not committed
     UNKNOWN = "unknown"  # the reply to the commit was lost
 
 
-Transaction: TypeAlias = Callable[["Connection[Cursor]"], Delivery]
+STATUSES: Final = {
+    Delivery.COUNTED: Status.OK,
+    Delivery.CONFLICT: Status.EXISTS,
+    Delivery.OVERTAKEN: Status.EXISTS,
+    Delivery.REFUSED: Status.REFUSED,
+    Delivery.UNKNOWN: Status.LOST,
+}
+
+FAILED: Final = {
+    Failure.REFUSED: Delivery.REFUSED,
+    Failure.UNKNOWN: Delivery.UNKNOWN,
+}
 
 
 class Ballots:
-    """One thread's connection to the ballots; opened when first used, closed on any failure."""
+    """One thread's ballots, over a connection of its own."""
 
     def __init__(self, url: str, timeout_s: float, journal: Journal | None) -> None:
-        self._url = url
-        self._timeout_s = timeout_s
-        self._journal = journal
-        self._connection: Connection[Cursor] | None = None
+        self.link = Link(url, timeout_s)
+        self.journal = journal
 
-    def insert(self, vote: Vote) -> Delivery:
-        """Insert one vote; the statement commits. Never raises for what the database does."""
-        if self._journal:
-            self._journal.open(INSERT, vote=vote.vote_id)
-        delivery = self._try(lambda connection: _insert_one(connection, vote))
-        if self._journal:
-            self._journal.close(_STATUS[delivery], 1)
+    def insert(self, vote: Vote, *, copy: bool = False) -> Delivery:
+        """Insert one vote; the statement commits. Never raises for what the database does.
+
+        A vote already counted gains a delivery, unless this may be a copy of it.
+        """
+        if self.journal:
+            self.journal.open(INSERT, vote=vote.vote_id)
+        insert = _insert_copy if copy else _insert_one
+        ended = self.link.attempt(lambda connection: insert(connection, vote))
+        delivery = FAILED[ended] if isinstance(ended, Failure) else ended
+        if self.journal:
+            self.journal.close(STATUSES[delivery], 1)
         return delivery
 
-    def insert_batch(self, votes: Sequence[Vote], rows_per_statement: int) -> Delivery:
-        """Insert all votes in one transaction: all are committed or none. Never raises."""
-        if self._journal:
-            self._journal.open(INSERT)
-        delivery = self._try(lambda connection: _insert_many(connection, votes, rows_per_statement))
-        if self._journal:
-            self._journal.close(_STATUS[delivery], len(votes))
+    def insert_batch(
+        self,
+        votes: Sequence[Vote],
+        rows_per_statement: int,
+        moves: Sequence[Move] = (),
+        *,
+        copies: bool = False,
+    ) -> Delivery:
+        """Insert all votes and move the heads, in one transaction: all is committed or nothing.
+
+        Never raises for what the database does.
+        """
+        if self.journal:
+            self.journal.open(INSERT)
+        statement = COPY if copies else INSERT_MANY
+        ended = self.link.attempt(
+            lambda connection: _insert_many(connection, statement, votes, rows_per_statement, moves)
+        )
+        delivery = FAILED[ended] if isinstance(ended, Failure) else ended
+        if self.journal:
+            self.journal.close(STATUSES[delivery], len(votes))
         return delivery
 
     def count(self, poll: Poll) -> tuple[int, ...]:
         """Ballots per choice, counted now. Raises pymysql.MySQLError."""
-        found = {choice: int(votes) for choice, votes in self._select(COUNT, poll.name)}
+        found = {choice: int(votes) for choice, votes in self.link.select(COUNT, poll.name)}
         return tuple(found.get(choice, 0) for choice in range(1, len(poll.choices) + 1))
 
     def find_poll(self, name: str) -> Poll | None:
         """The poll of that name. Raises pymysql.MySQLError."""
-        for question, choices in self._select(FIND_POLL, name):
+        for question, choices in self.link.select(FIND_POLL, name):
             return Poll(name, question, msgspec.json.decode(choices, type=tuple[str, ...]))
         return None
 
     def is_reachable(self) -> bool:
         try:
-            return self._select("SELECT 1 WHERE %s", 1) != ()
+            return self.link.select("SELECT 1 WHERE %s", 1) != ()
         except pymysql.MySQLError:
             return False
 
     def stop_recording(self) -> None:
         """Go on without a journal."""
-        self._journal = None
+        self.journal = None
 
     def close(self) -> None:
         """Drop the connection, whatever state it is in."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection._force_close()  # type: ignore[attr-defined]  # close() would ask the server
-
-    def _connected(self) -> "Connection[Cursor]":
-        if self._connection is None:
-            self._connection = connect(self._url, self._timeout_s)
-        return self._connection
-
-    def _select(self, statement: str, argument: object) -> tuple[tuple[Any, ...], ...]:
-        try:
-            with self._connected().cursor() as cursor:
-                cursor.execute(statement, (argument,))
-                return tuple(cursor.fetchall())
-        except BaseException:
-            self.close()
-            raise
-
-    def _try(self, transaction: Transaction) -> Delivery:
-        """Run it, again if the server rolled it back by itself."""
-        for _ in range(MAX_TRIES):
-            try:
-                connection = self._connected()
-            except pymysql.MySQLError:
-                return Delivery.REFUSED
-            try:
-                return transaction(connection)
-            except pymysql.MySQLError as error:
-                self.close()
-                code = error.args[0] if error.args else None
-                if not isinstance(code, int) or code in CLIENT_ERRORS:
-                    return Delivery.UNKNOWN
-                if code not in ROLLED_BACK:
-                    return Delivery.REFUSED
-            except BaseException:
-                self.close()
-                raise
-        return Delivery.REFUSED
-
-
-_STATUS: Final = {
-    Delivery.COUNTED: Status.OK,
-    Delivery.CONFLICT: Status.REFUSED,
-    Delivery.REFUSED: Status.REFUSED,
-    Delivery.UNKNOWN: Status.LOST,
-}
+        self.link.close()
 
 
 def _insert_one(connection: "Connection[Cursor]", vote: Vote) -> Delivery:
@@ -156,14 +141,30 @@ def _insert_one(connection: "Connection[Cursor]", vote: Vote) -> Delivery:
     return Delivery.COUNTED if rows else Delivery.CONFLICT
 
 
+def _insert_copy(connection: "Connection[Cursor]", vote: Vote) -> Delivery:
+    with connection.cursor() as cursor:
+        if cursor.execute(COPY, vote_row(vote)):
+            return Delivery.COUNTED
+        cursor.execute(COUNTED_AS, (vote.vote_id,))
+        same = cursor.fetchone() == (vote.poll, vote.choice)
+    return Delivery.COUNTED if same else Delivery.CONFLICT
+
+
 def _insert_many(
-    connection: "Connection[Cursor]", votes: Sequence[Vote], rows_per_statement: int
+    connection: "Connection[Cursor]",
+    statement: str,
+    votes: Sequence[Vote],
+    rows_per_statement: int,
+    moves: Sequence[Move],
 ) -> Delivery:
     rows = [vote_row(vote) for vote in votes]
     connection.begin()
     with connection.cursor() as cursor:
+        if not move(cursor, moves):
+            connection.rollback()
+            return Delivery.OVERTAKEN
         for start in range(0, len(rows), rows_per_statement):
-            cursor.executemany(INSERT_MANY, rows[start:][:rows_per_statement])
+            cursor.executemany(statement, rows[start:][:rows_per_statement])
     connection.commit()
     return Delivery.COUNTED
 

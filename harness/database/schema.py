@@ -28,7 +28,22 @@ CREATE TABLE IF NOT EXISTS pollstorm_ballots (
     KEY totals (poll, choice)
 ) ENGINE = InnoDB"""
 
-TABLES: Final = ("pollstorm_ballots", "pollstorm_polls")
+HEADS: Final = """
+CREATE TABLE IF NOT EXISTS pollstorm_heads (
+    queue         VARCHAR(255) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    epoch         INT UNSIGNED NOT NULL,
+    head          BIGINT UNSIGNED NOT NULL,
+    superseded_at DATETIME(6) NULL,
+    PRIMARY KEY (queue, epoch)
+) ENGINE = InnoDB"""
+
+EPOCHS: Final = """
+CREATE TABLE IF NOT EXISTS pollstorm_epochs (
+    queue  VARCHAR(255) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
+    issued INT UNSIGNED NOT NULL
+) ENGINE = InnoDB"""
+
+TABLES: Final = ("pollstorm_ballots", "pollstorm_polls", "pollstorm_heads", "pollstorm_epochs")
 
 KEEP_POLL: Final = """
 INSERT INTO pollstorm_polls (name, question, choices) VALUES (%s, %s, %s)
@@ -38,15 +53,15 @@ ON DUPLICATE KEY UPDATE question = VALUES(question), choices = VALUES(choices)""
 def create(url: str, poll: Poll) -> None:
     """Create the tables where they are missing, and the poll."""
     with closing(connect(url, TIMEOUT_S)) as connection, connection.cursor() as cursor:
-        cursor.execute(POLLS)
-        cursor.execute(BALLOTS)
+        for table in (POLLS, BALLOTS, HEADS, EPOCHS):
+            cursor.execute(table)
         cursor.execute(
             KEEP_POLL, (poll.name, poll.question, msgspec.json.encode(poll.choices).decode())
         )
 
 
 def drop(url: str) -> None:
-    """Remove our two tables and everything in them."""
+    """Remove our tables and everything in them."""
     with closing(connect(url, TIMEOUT_S)) as connection, connection.cursor() as cursor:
         for table in TABLES:
             if _exists(cursor, table):
