@@ -67,7 +67,6 @@ TAKE_TRIES: Final = 10
 SEARCHED_AT_ONCE: Final = 5  # items at the end of the list, for one to reclaim or evict
 COUNTERS: Final = 2**64
 COUNTER_DIGITS: Final = 20
-MOST_DIGITS: Final = 1000  # zeros in front are digits too; Python reads no more than 4300
 LEADING_NUMBER: Final = re.compile(rb"[ \t\n\v\f\r]*([+-]?)([0-9]+)(?=[ \t\n\v\f\r\0]|$)")
 
 MISSING: Final = Reply(Status.MISSING)
@@ -338,9 +337,8 @@ def counter_in(value: bytes) -> int | None:
     found = LEADING_NUMBER.match(value)
     if found is None:
         return None
-    sign, digits = found.groups()
-    number = int(digits) if len(digits) < MOST_DIGITS else COUNTERS
-    if number >= COUNTERS:
+    sign, digits = found.group(1), found.group(2).lstrip(b"0")
+    if len(digits) > COUNTER_DIGITS or (number := int(digits or b"0")) >= COUNTERS:
         return None
     number = -number % COUNTERS if sign == b"-" else number
     negative = number >= COUNTERS // 2 and b"-" in value.split(b"\0", 1)[0]
