@@ -1,0 +1,219 @@
+"""Where a machine is: a node for each history of replies, and the command that it asks for there.
+
+The real generator is run once for each node, when it is first met; from then on a step is a look
+into a table. A pipeline is taken apart: its commands are steps, and the replies to some of them
+are part of the history. A process that has ended, or has died, keeps no history.
+"""
+
+from typing import Final, NamedTuple
+
+from harness.exploration.bounds import READER, WRITER
+from harness.exploration.store import is_memcached, message_of
+from harness.protocol.commands import (
+    Add,
+    Command,
+    Delete,
+    Incr,
+    InsertBallots,
+    KeyKind,
+    Machine,
+    MemcachedCommand,
+    Now,
+    Patience,
+    Pipeline,
+    Reply,
+    Set,
+    Sleep,
+    Status,
+)
+from harness.protocol.queue import Drained, Queue, Receipt, VotingProtocol
+
+QUEUE: Final = Queue.named("queue")
+LOST: Final = Reply(Status.LOST)
+NOT_YET: Final = Reply(Status.OK)
+NO_TIME: Final = Reply(Status.OK)  # how long every nap takes
+ACKNOWLEDGED: Final = (Receipt.QUEUED, Receipt.STORED)
+MOST_STEPS: Final = 2_000  # of one machine; the longest in any bounds that end takes some hundred
+
+
+class Actor(NamedTuple):
+    """One process: a writer with its vote, or a reader."""
+
+    role: str
+    place: int  # among those of its role
+
+    @property
+    def name(self) -> str:
+        return f"{self.role} {self.place + 1}"
+
+
+class Node(NamedTuple):
+    """Where one process is."""
+
+    actor: Actor
+    drains: int  # of a reader: those still to end, this one included
+    history: tuple[Reply, ...]
+    command: Command | None  # asked for now; None: this process has ended
+    parts: int = 0  # of the pipeline still unanswered, this command included; 0: no pipeline
+    broken: bool = False  # the pipeline's connection is: replies come no more
+    attempt: int = 0  # of a lock: the history's length before it
+    patient: bool = False  # giving up takes no lock from anybody
+    fresh: bool = False  # has done nothing yet that anyone could notice
+    inside: bool = False  # holds the lock, by a clean or cold grant
+    result: Receipt | Drained | None = None
+
+
+class Automaton:
+    """One process's nodes, by number. Number 0 is the start, number 1 the end."""
+
+    def __init__(self, protocol: VotingProtocol, actor: Actor, drains: int, owner: int) -> None:
+        self.actor = actor
+        self.owner = owner  # its number in the CAS of a lock
+        self.nodes: list[Node] = []
+        self._protocol = protocol
+        self._numbers: dict[tuple[int, tuple[Reply, ...]], int] = {}
+        self._steps: dict[tuple[int, Reply], int] = {}
+        self._ends: dict[int, int] = {}
+        self.start = self.number(drains, ())
+        self.end = len(self.nodes)
+        self.nodes.append(Node(actor, 0, (), None))
+
+    def number(self, drains: int, history: tuple[Reply, ...]) -> int:
+        """The node with this history."""
+        found = self._numbers.get((drains, history))
+        if found is None:
+            found = self._numbers[drains, history] = len(self.nodes)
+            self.nodes.append(self._run(drains, history))
+        return found
+
+    def step(self, node: int, reply: Reply) -> int:
+        """The node after this reply; a lock attempt that failed leads back to where it began."""
+        found = self._steps.get((node, reply))
+        if found is None:
+            here = self.nodes[node]
+            found = self.number(here.drains, (*here.history, reply))
+            if isinstance(here.command, Patience) and reply.status is not Status.OVER:
+                again = self.number(here.drains, here.history[: here.attempt])
+                if same_command(self.nodes[again].command, self.nodes[found].command):
+                    found = again
+            self._steps[node, reply] = found
+        return found
+
+    def lose_rest(self, node: int) -> int:
+        """The node after the connection broke before this command, and all behind it, arrived."""
+        here = self.nodes[node]
+        return self.number(here.drains, here.history + (LOST,) * max(1, here.parts))
+
+    def after(self, node: int) -> int:
+        """From a machine's result to the reader's next drain, or to the end."""
+        here = self.nodes[node]
+        if here.drains > 1:
+            return self.number(here.drains - 1, ())
+        return self.end
+
+    def _machine(self) -> Machine[Receipt] | Machine[Drained]:
+        if self.actor.role == WRITER:
+            return self._protocol.vote(QUEUE, message_of(self.actor.place))
+        assert self._protocol.drain is not None
+        return self._protocol.drain(QUEUE)
+
+    def _run(self, drains: int, history: tuple[Reply, ...]) -> Node:
+        """Give a new machine these replies. Raises RuntimeError if it never ends."""
+        if len(history) > MOST_STEPS:
+            raise RuntimeError(f"{self.actor.name} goes on after {MOST_STEPS} commands")
+        trace = Trace(history)
+        machine = self._machine()
+        try:
+            command = next(machine)
+            while True:
+                reply = trace.answer(command)
+                if reply is None:
+                    break
+                command = machine.send(reply)
+        except StopIteration as finished:
+            return Node(self.actor, drains, history, None, result=finished.value)
+        return trace.node(self.actor, drains, command)
+
+
+def same_command(one: Command | None, other: Command | None) -> bool:
+    """Whether they ask for the same; as tuples, a `Get` and an `Incr` of one key are equal."""
+    return type(one) is type(other) and one == other
+
+
+class Trace:
+    """A history as it is handed to a machine, and what it says about the lock."""
+
+    def __init__(self, history: tuple[Reply, ...]) -> None:
+        self.history = history
+        self.used = 0
+        self.attempt = 0
+        self.patient = False
+        self.fresh = True
+        self.inside = False
+        self.parts: list[Reply] = []
+
+    def answer(self, command: Command) -> Reply | None:
+        """The reply to the command, None when the history does not have it (all) yet."""
+        self.parts = []
+        if not isinstance(command, Pipeline):
+            return self._next(command)
+        for single in command.commands:
+            reply = self._next(single)
+            if reply is None:
+                return None
+            self.parts.append(reply)
+        return Reply(Status.OK, parts=tuple(self.parts))
+
+    def _next(self, command: Command) -> Reply | None:
+        if self.used == len(self.history):
+            return None
+        reply = self.history[self.used]
+        if not isinstance(command, Sleep | Patience | Now):
+            self.fresh = False
+        if (single := is_memcached(command)) and single.key.kind is KeyKind.LOCK:
+            self._lock(single, reply)
+        self.used += 1
+        return reply
+
+    def _lock(self, command: MemcachedCommand, reply: Reply) -> None:
+        if isinstance(command, Incr | Add):
+            self.attempt = self.used
+            self.patient = isinstance(command, Add) and command.lifetime_s > 0
+            won = reply.number == 1 if isinstance(command, Incr) else reply.status is Status.OK
+            self.inside = won or (isinstance(command, Incr) and reply.status is Status.MISSING)
+        elif isinstance(command, Delete) or (isinstance(command, Set) and command.value == b"0"):
+            self.inside = False
+
+    def node(self, actor: Actor, drains: int, command: Command) -> Node:
+        """The node at the history's end."""
+        remaining, broken = 0, False
+        if isinstance(command, Pipeline):
+            remaining = len(command.commands) - len(self.parts)
+            broken = bool(self.parts) and self.parts[-1].status is Status.LOST
+            command = command.commands[len(self.parts)]
+        elif isinstance(command, InsertBallots):
+            command = command._replace(messages=tuple(command.messages))  # to be a key of tables
+        return Node(
+            actor,
+            drains,
+            self.history,
+            command,
+            parts=remaining,
+            broken=broken,
+            attempt=self.attempt,
+            patient=self.patient,
+            fresh=self.fresh,
+            inside=self.inside,
+        )
+
+
+def automata(
+    protocol: VotingProtocol, writers: int, readers: int, drains: int
+) -> tuple[Automaton, ...]:
+    """All processes, the writers first."""
+    actors = [Actor(WRITER, index) for index in range(writers)]
+    actors += [Actor(READER, index) for index in range(readers)]
+    return tuple(
+        Automaton(protocol, actor, drains if actor.role == READER else 1, owner)
+        for owner, actor in enumerate(actors, 1)
+    )

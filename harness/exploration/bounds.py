@@ -1,0 +1,43 @@
+"""What may happen within one exploration, and what the search may leave out."""
+
+from typing import Final, NamedTuple
+
+import msgspec
+
+WRITER: Final = "writer"
+READER: Final = "reader"
+
+
+class Bounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How many processes there are, and how often each kind of trouble may come."""
+
+    writers: int = 2  # each has one vote
+    readers: int = 1
+    drains: int = 1  # of each reader, one after the other
+    takeovers: int = 1  # of a lock; of an owned lock, expiries while it is held
+    cold: bool = False  # nothing is in memcached at the start
+    crash: str = ""  # a writer or a reader that may die before any of its commands
+    wipe: bool = False  # one daemon loses all that it holds, once
+    evict_pointer: bool = False  # one pointer goes missing, once
+    expire_tombstones: bool = False  # once, more time passes than a tombstone lives
+    lost_reply: bool = False  # once, a command's reply is lost; it may have been applied or not
+
+    def flags(self) -> str:
+        """The command line that says the same."""
+        said = [f"--writers {self.writers}", f"--readers {self.readers}"]
+        said += [f"--drains {self.drains}", f"--takeovers {self.takeovers}"]
+        said += [f"--crash {self.crash}"] if self.crash else []
+        for name in ("cold", "wipe", "evict_pointer", "expire_tombstones", "lost_reply"):
+            said += [f"--{name.replace('_', '-')}"] if getattr(self, name) else []
+        return " ".join(said)
+
+
+class Reductions(NamedTuple):
+    """What makes the space smaller and the shortest loss no longer; a test compares with none."""
+
+    merge_local: bool = True  # steps that nobody else can notice are part of the step before
+    symmetry: bool = True  # states that differ in who is who are one
+
+
+ALL: Final = Reductions()
+PLAIN: Final = Reductions(merge_local=False, symmetry=False)

@@ -1,0 +1,255 @@
+"""Which states follow a state, one process or event at a time, by numbers that stand for values."""
+
+from collections.abc import Callable, Iterator
+from typing import Final, NamedTuple
+
+from harness.exploration.automaton import (
+    ACKNOWLEDGED,
+    LOST,
+    NO_TIME,
+    NOT_YET,
+    Actor,
+    Automaton,
+    automata,
+)
+from harness.exploration.bounds import ALL, WRITER, Bounds, Reductions
+from harness.exploration.store import (
+    Store,
+    apply,
+    budgets,
+    events,
+    is_memcached,
+)
+from harness.exploration.undisturbed import first_store
+from harness.protocol.commands import (
+    Command,
+    InsertBallot,
+    InsertBallots,
+    Now,
+    Patience,
+    Reply,
+    Sleep,
+    Status,
+)
+from harness.protocol.queue import Receipt, Terms, VotingProtocol
+
+OVER: Final = Reply(Status.OVER)
+MOST_LOCAL: Final = 1_000  # steps that a machine takes in a row without touching anything shared
+
+ProtocolOf = Callable[[Terms], VotingProtocol]
+
+
+class Step(NamedTuple):
+    """One command with its reply, as the schedule shows it; `event` is not the machine's doing."""
+
+    actor: Actor | None
+    command: Command | None = None
+    reply: Reply | None = None
+    event: str = ""
+
+
+class Move(NamedTuple):
+    """One way on: the store after it, where the process is then, and what it took."""
+
+    store: int
+    node: int
+    commands: int  # of memcached: 0 or 1
+    steps: tuple[Step, ...]
+
+
+class Space:
+    """The tables of one exploration. Stores and nodes have numbers, given when first met."""
+
+    def __init__(
+        self, protocol_of: ProtocolOf, bounds: Bounds, reductions: Reductions = ALL
+    ) -> None:
+        self.bounds = bounds
+        self.reductions = reductions
+        # The fewest writers that are right keep the search of an old epoch short.
+        self.protocol = protocol_of(Terms(writers=max(1, bounds.writers)))
+        self.actors = automata(self.protocol, bounds.writers, bounds.readers, bounds.drains)
+        self.stores: list[Store] = []
+        self._store_numbers: dict[Store, int] = {}
+        self._applied: dict[tuple[int, type[Command], Command, int], tuple[int, Reply]] = {}
+        self._clock_moves = bounds.expire_tombstones
+        self.first = self.store_number(
+            first_store(self.protocol, bounds.cold, bounds.writers, budgets(bounds))
+        )
+
+    def store_number(self, store: Store) -> int:
+        """The number that stands for the store."""
+        number = self._store_numbers.setdefault(store, len(self.stores))
+        if number == len(self.stores):
+            self.stores.append(store)
+        return number
+
+    def start(self) -> tuple[int, ...]:
+        """The first state: a store, then a node for each process."""
+        nodes = []
+        for automaton in self.actors:
+            landed = self._settle(automaton, self.first, automaton.start, ())
+            (move,) = landed
+            nodes.append(move[1])
+        return (self.first, *nodes)
+
+    def apply(self, store: int, command: Command, owner: int) -> tuple[int, Reply]:
+        """The store after the command, and its reply."""
+        key = (store, type(command), command, owner)  # Get and Incr of one key are equal tuples
+        found = self._applied.get(key)
+        if found is None:
+            after, reply = apply(self.stores[store], command, owner)
+            found = self._applied[key] = (self.store_number(after), reply)
+        return found
+
+    def events(self, store: int) -> list[Move]:
+        """What may happen without any process."""
+        return [
+            Move(self.store_number(after), -1, 0, (Step(None, event=name),))
+            for name, after in events(self.stores[store])
+        ]
+
+    def moves(self, process: int, store: int, node: int) -> list[Move]:
+        """What the process may do next."""
+        automaton = self.actors[process]
+        found = []
+        for after, next_node, commands, steps in self._raw(automaton, store, node):
+            for s, n, trail in self._settle(automaton, after, next_node, steps):
+                if s != store or n != node:
+                    found.append(Move(s, n, commands, trail))
+        return found
+
+    def _raw(
+        self, automaton: Automaton, store: int, node: int
+    ) -> Iterator[tuple[int, int, int, tuple[Step, ...]]]:
+        """Single steps."""
+        here = automaton.nodes[node]
+        if here.command is None:
+            return
+        actor, left = automaton.actor, self.stores[store].left
+        if left.crashes and actor.role == self.bounds.crash and not here.fresh:
+            died = self._spend(store, crashes=left.crashes - 1)
+            yield died, automaton.end, 0, (Step(actor, event="dies"),)
+        if self._is_local(here.command):
+            yield from ((s, n, 0, t) for s, n, t in self._local(automaton, store, node, ()))
+            return
+        commands = int(is_memcached(here.command) is not None)
+        after, reply = self.apply(store, here.command, automaton.owner)
+        if not here.broken:
+            step = Step(actor, here.command, reply)
+            yield after, automaton.step(node, reply), commands, (step,)
+        if commands and (left.lost_replies or here.broken):
+            if not here.broken:
+                store = self._spend(store, lost_replies=left.lost_replies - 1)
+                after, _ = self.apply(store, here.command, automaton.owner)
+            came = Step(actor, here.command, LOST, "applied, but the reply is lost")
+            never = Step(actor, here.command, LOST, "lost before it arrived")
+            yield after, automaton.step(node, LOST), commands, (came,)
+            yield store, automaton.lose_rest(node), commands, (never,)
+
+    def _is_local(self, command: Command) -> bool:
+        """Whether nobody else can notice the command, nor it anybody else."""
+        return isinstance(command, Sleep | Patience) or (
+            isinstance(command, Now) and not self._clock_moves
+        )
+
+    def _local(
+        self, automaton: Automaton, store: int, node: int, trail: tuple[Step, ...]
+    ) -> Iterator[tuple[int, int, tuple[Step, ...]]]:
+        here = automaton.nodes[node]
+        command, actor = here.command, automaton.actor
+        assert command is not None
+        if isinstance(command, Patience):
+            more = (*trail, Step(actor, command, NOT_YET))
+            yield store, automaton.step(node, NOT_YET), more
+            takeovers = self.stores[store].left.takeovers
+            if takeovers or here.patient:
+                after = store if here.patient else self._spend(store, takeovers=takeovers - 1)
+                yield after, automaton.step(node, OVER), (*trail, Step(actor, command, OVER))
+            return
+        reply = NO_TIME
+        if isinstance(command, Now):
+            store, reply = self.apply(store, command, automaton.owner)
+        yield store, automaton.step(node, reply), (*trail, Step(actor, command, reply))
+
+    def _settle(
+        self, automaton: Automaton, store: int, node: int, trail: tuple[Step, ...]
+    ) -> list[tuple[int, int, tuple[Step, ...]]]:
+        """Go on to where the process next does what others can notice."""
+        merge = self.reductions.merge_local
+        settled: list[tuple[int, int, tuple[Step, ...]]] = []
+        waiting = [(store, node, trail)]
+        for _ in range(MOST_LOCAL):
+            if not waiting:
+                return settled
+            store, node, trail = waiting.pop()
+            here = automaton.nodes[node]
+            if here.command is None and here.result is not None:
+                waiting.append(self._finish(automaton, store, node, trail))
+            elif merge and here.command is not None and self._is_local(here.command):
+                waiting += self._local(automaton, store, node, trail)
+            elif merge and self._commutes(automaton, store, here.command):
+                assert here.command is not None
+                after, reply = self.apply(store, here.command, automaton.owner)
+                step = Step(automaton.actor, here.command, reply)
+                waiting.append((after, automaton.step(node, reply), (*trail, step)))
+            else:
+                settled.append((self._promise(automaton, store, node), node, trail))
+        raise RuntimeError(f"{automaton.actor.name} never does anything that others notice")
+
+    def _promise(self, automaton: Automaton, store: int, node: int) -> int:
+        """Note in the store that the vote's last reply has come: only the time is still asked."""
+        here, now = automaton.nodes[node], self.stores[store]
+        vote = automaton.actor.place
+        if here.fresh or automaton.actor.role != WRITER or vote in now.promised:
+            return store
+        while isinstance(here.command, Now):
+            node = automaton.step(node, Reply(Status.OK, now.now_ns))
+            here = automaton.nodes[node]
+        if here.result not in ACKNOWLEDGED:
+            return store
+        return self.store_number(now._replace(promised=now.promised | {vote}))
+
+    def _commutes(self, automaton: Automaton, store: int, command: Command | None) -> bool:
+        """A commit that moves no head is noticed by nobody, unless its process may die before."""
+        may_die = self.bounds.crash == automaton.actor.role and self.stores[store].left.crashes
+        return not may_die and (
+            isinstance(command, InsertBallot)
+            or (isinstance(command, InsertBallots) and not command.moves)
+        )
+
+    def _finish(
+        self, automaton: Automaton, store: int, node: int, trail: tuple[Step, ...]
+    ) -> tuple[int, int, tuple[Step, ...]]:
+        """Hand over the result: a vote is acknowledged now, or a drain is over."""
+        result = automaton.nodes[node].result
+        if isinstance(result, Receipt):
+            event = f"{'not ' if result not in ACKNOWLEDGED else ''}acknowledged: {result.value}"
+            if result in ACKNOWLEDGED:
+                now = self.stores[store]
+                vote = frozenset([automaton.actor.place])
+                store = self.store_number(
+                    now._replace(acknowledged=now.acknowledged | vote, promised=now.promised | vote)
+                )
+        else:
+            assert result is not None
+            event = f"drain over: {result.end.value}"
+        step = Step(automaton.actor, event=event)
+        return store, automaton.after(node), (*trail, step)
+
+    def _spend(self, store: int, **left: int) -> int:
+        now = self.stores[store]
+        return self.store_number(now._replace(left=now.left._replace(**left)))
+
+    def is_quiet(self, process: int, node: int) -> bool:
+        """Whether the process has ended, or has not begun what anyone could notice."""
+        here = self.actors[process].nodes[node]
+        return here.fresh or (here.command is None and here.result is None)
+
+    def is_inside(self, process: int, node: int) -> bool:
+        """Whether the process certainly holds the lock."""
+        return self.actors[process].nodes[node].inside
+
+    def vote_of(self, process: int) -> int | None:
+        """The vote that a process brings; None for a reader."""
+        actor = self.actors[process].actor
+        return actor.place if actor.role == WRITER else None
