@@ -13,7 +13,8 @@ from bench.rounds import in_turn
 from harness.database import schema
 from harness.database.ballots import INSERT_MANY, vote_row
 from harness.database.connections import connect
-from harness.modes.queued import QueuedDrain
+from harness.modes.mode import Drain, find_mode
+from harness.modes.queues import queues
 from harness.plan import DatabasePlan, Deployment, MemcachedPlan, Plan
 from harness.protocol.queue import DrainEnd
 from harness.services.mariadb import start_mariadb
@@ -39,7 +40,7 @@ def drained() -> list[Figure]:
             database=mariadb.url,
             folder=scratch,
         )
-        with closing(QueuedDrain(deployment, None)) as drain:
+        with closing(find_mode("classic").drain(deployment, None)) as drain:
             rounds = in_turn(
                 lambda: drained_per_s(drain, memcached.address, mariadb.url),
                 lambda: inserted_per_s(mariadb.url),
@@ -54,10 +55,10 @@ def votes() -> list[Vote]:
     ]
 
 
-def drained_per_s(drain: QueuedDrain, address: str, url: str) -> float:
+def drained_per_s(drain: Drain, address: str, url: str) -> float:
     """Fill the queue as `VOTES` voters would have, then read, reset and commit."""
     empty_ballots(url)
-    queue = drain.queues[0]
+    (queue,) = queues(PLAN)
     host, _, port = address.rpartition(":")
     with closing(Client((host, int(port)), no_delay=True)) as client:
         messages: dict[bytes | str, bytes] = {

@@ -1,7 +1,8 @@
 """The flusher: drains every queue at an interval, counts its votes, and refreshes the totals.
 
-`python -m harness.flusher DEPLOYMENT`. On SIGTERM it drains until every queue is empty and ends
-with 0; if that cannot be done within the plan's drain limit, with 3.
+`python -m harness.flusher DEPLOYMENT [NUMBER]`. On SIGTERM it drains until every queue is empty and
+ends with 0; if that cannot be done within the plan's drain limit, with 3. Several of a deployment
+are numbered from 1 and take turns within the interval.
 """
 
 import signal
@@ -11,36 +12,35 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Final
 
-import pymysql
-from pymemcache.exceptions import MemcacheError
-
-from harness.errors import Exit, PollstormError
+from harness.errors import Exit, PlanError, PollstormError
 from harness.history.journal import Journal, Role
-from harness.modes.mode import find_mode
-from harness.modes.queued import QueuedDrain
-from harness.modes.totals import counted_now, totals_key
+from harness.modes.mode import Mode, TotalsUnavailable, find_mode, require_memcached
 from harness.plan import Deployment
 from harness.protocol.queue import DrainEnd
 
-READY_FILE: Final = "flusher.ready"
 RETRY_S: Final = 0.05  # between the last drains: a dead memcached refuses at once
+FULL_LOAD: Final = 10_000
+"""Votes in one drain after which the queue is drained again at once. That is half of what a drain
+takes at most: the rest may have been slots closed empty. Smaller ones can wait for the interval."""
+MOST_IN_A_ROW: Final = 32  # drains of one queue: half a million votes, then the others' turn
 
 
 class Flusher:
     """One process's drains. `finish` may be set from a signal handler."""
 
-    def __init__(self, deployment: Deployment) -> None:
+    def __init__(self, deployment: Deployment, mode: Mode, number: int = 1) -> None:
         self._plan = deployment.plan
         folder = Path(deployment.folder)
         journal = Journal(folder, Role.FLUSHER) if self._plan.site.journal else None
-        self._drain = QueuedDrain(deployment, journal)
+        self._drain = mode.drain(deployment, journal)
+        self._turn = number / self._plan.flusher.processes
         self._poll = self._plan.poll.poll()
         self.finish = threading.Event()
 
     def run(self) -> bool:
         """Drain at the plan's interval until told to finish; whether the queues ended empty."""
         interval_s = self._plan.flusher.interval_s
-        due_s = monotonic() + interval_s
+        due_s = monotonic() + interval_s * self._turn
         while not self.finish.wait(max(0.0, due_s - monotonic())):
             self._drain_all()
             due_s = max(due_s + interval_s, monotonic())
@@ -50,46 +50,64 @@ class Flusher:
         self._drain.close()
 
     def _drain_until_empty(self) -> bool:
+        """Whatever the end of a drain, only one that found nothing says that the queue is empty."""
         give_up_s = monotonic() + self._plan.limits.drain_s
         while monotonic() < give_up_s:
-            if self._drain_all() == {DrainEnd.EMPTY}:
+            ends = self._drain_all()
+            if ends == {DrainEnd.EMPTY}:
                 self._refresh_totals()
                 return True
-            sleep(RETRY_S)
+            if ends != {DrainEnd.COMMITTED}:
+                sleep(RETRY_S)
         return False
 
     def _drain_all(self) -> set[DrainEnd]:
-        """Drain each queue once; how they ended."""
-        ends = {self._drain.drain(number).end for number in range(len(self._drain.queues))}
+        """Drain each queue, a long one again at once; how they ended."""
+        ends = {end for number in range(self._drain.queues) for end in self._drain_queue(number)}
         if DrainEnd.COMMITTED in ends:
             self._refresh_totals()
         if DrainEnd.NOT_COMMITTED in ends:
-            print("a batch was read from the queue and not committed", file=sys.stderr, flush=True)
+            print("a batch was read and not committed", file=sys.stderr, flush=True)
+        return ends
+
+    def _drain_queue(self, number: int) -> set[DrainEnd]:
+        ends = set()
+        for _ in range(MOST_IN_A_ROW):
+            drained = self._drain.drain(number)
+            ends.add(drained.end)
+            if drained.end is not DrainEnd.COMMITTED or len(drained.messages) < FULL_LOAD:
+                break
         return ends
 
     def _refresh_totals(self) -> None:
         """Best effort: a results page that finds no totals counts them itself."""
         try:
-            totals = counted_now(self._drain.ballots, self._poll)
-            key = totals_key(self._plan.queue, self._poll.name)
-            self._drain.client.set(key, totals, noreply=False)
-        except (pymysql.MySQLError, OSError, MemcacheError) as error:
+            self._drain.refresh_totals(self._poll)
+        except TotalsUnavailable as error:
             print(f"totals not refreshed: {error}", file=sys.stderr, flush=True)
 
 
+def ready_file(folder: Path, number: int = 1) -> Path:
+    """Its existence says that the flusher of that number is at work."""
+    return folder / ("flusher.ready" if number == 1 else f"flusher-{number}.ready")
+
+
 def main(arguments: list[str]) -> int:
-    if len(arguments) != 1:
-        print("usage: python -m harness.flusher DEPLOYMENT.(json|toml)", file=sys.stderr)
+    try:
+        path, number = _read(arguments)
+    except ValueError:
+        print("usage: python -m harness.flusher DEPLOYMENT.(json|toml) [NUMBER]", file=sys.stderr)
         return Exit.USAGE
     try:
-        deployment = Deployment.read(Path(arguments[0]))
-        if not find_mode(deployment.mode).queues:
-            print(f"flusher: mode {deployment.mode} has no queue to drain", file=sys.stderr)
-            return Exit.USAGE
-        flusher = Flusher(deployment)
+        deployment = Deployment.read(path)
+        mode = find_mode(deployment.mode)
+        if not mode.queues:
+            raise PlanError(f"mode {deployment.mode} has no queue to drain")
+        require_memcached(mode, len(deployment.memcached))
+        flusher = Flusher(deployment, mode, number)
         signal.signal(signal.SIGTERM, lambda *_: flusher.finish.set())
         signal.signal(signal.SIGINT, lambda *_: flusher.finish.set())
-        (Path(deployment.folder) / READY_FILE).touch()
+        ready_file(Path(deployment.folder), number).touch()
         try:
             return Exit.OK if flusher.run() else Exit.INCONCLUSIVE
         finally:
@@ -97,6 +115,15 @@ def main(arguments: list[str]) -> int:
     except PollstormError as error:
         print(f"flusher: {error}", file=sys.stderr)
         return error.exit_code
+
+
+def _read(arguments: list[str]) -> tuple[Path, int]:
+    """Deployment and number. Raises ValueError."""
+    path, *rest = arguments
+    (number,) = [int(each) for each in rest] or [1]
+    if number < 1:
+        raise ValueError(number)
+    return Path(path), number
 
 
 if __name__ == "__main__":

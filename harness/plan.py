@@ -6,7 +6,7 @@ It is complete and never changes: whoever holds one need not ask whether an opti
 import itertools
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, TypeAlias, get_args, get_origin
 
 import msgspec
 import tomli_w
@@ -78,20 +78,24 @@ class QueuePlan(_Section, frozen=True):
     """The queue on memcached, in queue modes."""
 
     prefix: Annotated[str, Meta(pattern=r"^[!-~]{1,100}\Z")] = "poll-queue"
-    queues: Annotated[int, Meta(ge=1, le=1024)] = 1
+    queues: Annotated[int, Meta(ge=1, le=256)] = 1
     patience_s: Positive = 1.0
     after_patience: Literal["takeover", "fallback", "refuse"] = "takeover"
+    slot_grace_s: Positive = 0.02  # how long a ticket's slot may stay empty before it is closed
+    # How long a closed slot stays closed. A vote slower than that, less 2 s, ends in `unknown`.
+    tombstone_life_s: Annotated[int, Meta(ge=10, le=86_400)] = 60
 
 
 class FlusherPlan(_Section, frozen=True):
-    """The process that drains the queue into the database."""
+    """What drains the queue into the database."""
 
+    processes: Annotated[int, Meta(ge=1, le=16)] = 1
     interval_s: Positive = 0.5
     batch_rows: Annotated[int, Meta(ge=1, le=10_000)] = 1000
 
 
 class MemcachedPlan(_Section, frozen=True):
-    """The memcached daemon that the harness starts."""
+    """Each memcached daemon that the harness starts."""
 
     memory_mib: Annotated[int, Meta(ge=1, le=1_048_576)] = 64
     timeout_s: Positive = 1.0  # connect, and each reply
@@ -106,10 +110,14 @@ class DatabasePlan(_Section, frozen=True):
     max_connections: Annotated[int, Meta(ge=10, le=10_000)] = 600
 
 
+FaultKind: TypeAlias = Literal["pause", "wipe"]
+FAULT_KINDS: Final[tuple[str, ...]] = get_args(FaultKind)
+
+
 class Fault(_Section, frozen=True):
     """One injected trouble: `pause` at a protocol step, or `wipe` of memcached."""
 
-    kind: Literal["pause", "wipe"]
+    kind: FaultKind
     at_s: NotNegative  # after the load's start; a pause is armed then and met soon after
     target: Literal["lock-holder", "memcached"] | None = None
     for_s: NotNegative = 0.0

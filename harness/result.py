@@ -128,7 +128,7 @@ class ModeResult(msgspec.Struct, frozen=True, kw_only=True):
 
     verdict: Verdict
     promises: bool  # whether the mode promises to lose nothing
-    promise_kept: bool | None  # None: it promises nothing, or nothing can be proven
+    promise_kept: bool | None  # None: it promises nothing, it is void, or nothing can be proven
     accounts: Accounts
     rates_per_s: Rates
     latency_ms: Latency  # from the planned time
@@ -142,6 +142,7 @@ class ModeResult(msgspec.Struct, frozen=True, kw_only=True):
     slo: tuple[SloResult, ...] = ()
     lost_range: tuple[int, int] | None = None  # over repetitions
     trials: tuple["ModeResult", ...] = ()
+    promise_void_by: tuple[str, ...] = ()  # kinds of faults that hit and that it does not cover
     name: str = ""  # of the trial's folder in the run folder; empty for several trials together
 
 

@@ -16,7 +16,7 @@ from harness.audit.examination import audit_run
 from harness.environment import describe_environment
 from harness.errors import PlanError, PollstormError
 from harness.load.arrivals import expected_votes
-from harness.modes.mode import find_mode
+from harness.modes.mode import find_mode, require_memcached
 from harness.plan import Plan
 from harness.report.page import render
 from harness.result import RunResult
@@ -65,6 +65,8 @@ def run(
     started_utc = datetime.now(UTC).isoformat(timespec="seconds")
     progress.step("", 1, "resolve the plan")
     modes = [find_mode(name) for name in plan.modes]
+    for mode in modes if existing.memcached else ():
+        require_memcached(mode, len(existing.memcached))
     for name in {name for fault in plan.faults for name in fault.modes}:
         find_mode(name)
     require_disk(plan, destination)

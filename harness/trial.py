@@ -83,6 +83,7 @@ def play(stage: Stage, mode: Mode, trial: TrialFolder) -> None:
         TrialFacts(
             mode=mode.name,
             promises=mode.promises,
+            excuses=mode.excuses,
             planned=planned_votes(plan),
             load_start_ns=monotonic_ns(),
             duration_s=plan.duration_s,
@@ -116,7 +117,7 @@ def drive_load(stage: Stage, stack: Stack, mode: Mode, trial: TrialFolder, notes
     progress.step(trial.name, 5, "measure the generator's own ceiling")
     notes.keep(ceiling_per_s=fleet.measure_ceiling())
     progress.step(trial.name, 6, f"load for {plan.duration_s:g} s")
-    reach = Reach(stack.armed, stack.memcached.wipe if stack.memcached else None)
+    reach = Reach(stack.armed, stack.memcached[0].wipe if stack.memcached else None)
     timetable = Timetable(applicable(plan.faults, mode.name, mode.queues), reach)
 
     def begin(start_ns: int) -> None:

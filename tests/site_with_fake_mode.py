@@ -8,8 +8,10 @@ from pathlib import Path
 from time import sleep, time
 
 from harness.history.journal import Journal
-from harness.modes.mode import Answer, Totals
+from harness.modes.mode import Answer, Drain, Totals
 from harness.plan import Deployment, Plan, Site
+from harness.protocol import direct
+from harness.protocol.queue import Terms, VotingProtocol
 from harness.site.server import free_address, serve
 from harness.vote import Poll, Vote
 
@@ -38,7 +40,14 @@ class FakeSession:
 class FakeMode:
     name = "fake"
     promises = False
+    excuses = ()
     queues = False
+
+    def protocol(self, terms: Terms) -> VotingProtocol:
+        return direct.protocol(terms)
+
+    def drain(self, _deployment: Deployment, _journal: Journal | None) -> Drain:
+        raise NotImplementedError
 
     def session(self, _deployment: Deployment, _journal: Journal | None) -> FakeSession:
         return FakeSession()

@@ -22,7 +22,7 @@ import pytest
 import yaml
 
 import harness.site.__main__
-from harness.flusher import READY_FILE
+from harness.flusher import ready_file
 from harness.modes.mode import find_mode
 from harness.plan import Deployment, read_plan
 from harness.services.memcached import MemcachedServer
@@ -184,7 +184,7 @@ def test_the_deployments_folder_is_one_that_the_user_may_write(name: str) -> Non
 
 
 def test_the_flusher_is_healthy_once_its_ready_file_is_there() -> None:
-    assert health_check("flusher") == ["test", "-f", f"{deployment().folder}/{READY_FILE}"]
+    assert health_check("flusher") == ["test", "-f", str(ready_file(Path(deployment().folder)))]
 
 
 @pytest.mark.parametrize("name", ["master", "worker"])

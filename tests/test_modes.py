@@ -20,8 +20,8 @@ from harness.faults.fault import Reach
 from harness.faults.timetable import Timetable, applicable
 from harness.history.journal import Journal, Role
 from harness.history.recorder import RECORDING_FAILED, Recorder
+from harness.modes.hands import ARMED_PAGE
 from harness.modes.mode import Answer, Session, find_mode, known_modes
-from harness.modes.queued import ARMED_PAGE, QueuedDrain
 from harness.plan import Deployment, Fault, Plan, QueuePlan
 from harness.protocol.queue import DrainEnd
 from harness.services.mariadb import MariadbServer
@@ -76,7 +76,7 @@ def flush(deployment: Deployment) -> int:
 
 
 def test_modes_are_found_by_entry_point_and_the_nearest_is_named():
-    assert known_modes() == ["cached", "classic", "direct"]
+    assert known_modes() == ["cached", "classic", "direct", "mirrored", "owned", "ticket"]
     assert find_mode("cached").name == "cached"
     with pytest.raises(PlanError, match="did you mean 'classic'"):
         find_mode("clasic")
@@ -192,7 +192,9 @@ def test_a_disk_that_fills_during_a_drain_costs_the_journal_and_no_vote(
         return reserve(recorder)
 
     monkeypatch.setattr(Recorder, "reserve", limited)
-    with closing(QueuedDrain(deployment, Journal(tmp_path, Role.FLUSHER))) as flusher:
+    with closing(
+        find_mode("classic").drain(deployment, Journal(tmp_path, Role.FLUSHER))
+    ) as flusher:
         assert flusher.drain(0).end is DrainEnd.COMMITTED
     assert len(counted(deployment)) == 3
     assert (tmp_path / RECORDING_FAILED).read_text() == "cannot record\n"

@@ -16,7 +16,7 @@ from harness.plan import DatabasePlan, MemcachedPlan
 from harness.services import ports
 from harness.services.cores import Cores, share_cores
 from harness.services.mariadb import MariadbServer, start_mariadb
-from harness.services.memcached import MemcachedServer, require_memcached, start_memcached
+from harness.services.memcached import MemcachedServer, require_answer, start_memcached
 from harness.services.ports import LOOPBACK, free_port, on_free_port, require_free
 from harness.services.processes import Supervisor
 from harness.services.targets import Existing, require_loopback
@@ -163,7 +163,7 @@ def test_a_missing_program_is_one_line(
 def test_a_memcached_that_is_down_is_one_line() -> None:
     address = f"{LOOPBACK}:{free_port()}"
     with pytest.raises(ServiceError, match=f"memcached at {address} does not answer: .*refused"):
-        require_memcached(address)
+        require_answer(address)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.9.8.7", "::1", "db.example"])
@@ -178,19 +178,19 @@ def test_other_targets_must_be_named(host: str) -> None:
 
 
 def test_existing_services_are_checked_by_their_hosts() -> None:
-    here = Existing("[::1]:11211", "mysql://me:secret@127.0.0.1:3306/votes")
+    here = Existing(("[::1]:11211",), "mysql://me:secret@127.0.0.1:3306/votes")
     here.require_allowed(())
-    Existing(None, "mysql://me@db.example/votes?unix_socket=/run/db").require_allowed(())
+    Existing((), "mysql://me@db.example/votes?unix_socket=/run/db").require_allowed(())
     with pytest.raises(PlanError, match=r"^192\.0\.2\.7 is not"):
-        Existing("192.0.2.7:11211").require_allowed(())
+        Existing(("192.0.2.7:11211",)).require_allowed(())
     with pytest.raises(PlanError, match=r"^192\.0\.2\.8 is not"):
-        Existing(None, "mysql://me:secret@192.0.2.8/votes").require_allowed(())
+        Existing((), "mysql://me:secret@192.0.2.8/votes").require_allowed(())
 
 
 @pytest.mark.parametrize("address", ["", "11211", "host", ":11211", "host:", "host:x", "host:0"])
 def test_a_memcached_address_without_host_or_port_is_refused(address: str) -> None:
     with pytest.raises(PlanError, match="write host:port"):
-        Existing(address).require_allowed(())
+        Existing((address,)).require_allowed(())
 
 
 def test_the_generator_has_the_last_core_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:

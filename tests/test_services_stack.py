@@ -66,10 +66,10 @@ def test_a_drained_stack_has_counted_every_vote(stack: Stack) -> None:
 
 
 def test_a_flusher_that_was_killed_has_not_drained(stack: Stack) -> None:
-    assert stack.flusher is not None
+    (flusher,) = stack.flushers.children
     stack.require_alive()
-    psutil.Process(stack.flusher.child.pid).kill()
-    stack.flusher.child.wait(ENDS_WITHIN_S)
+    psutil.Process(flusher.pid).kill()
+    flusher.wait(ENDS_WITHIN_S)
     with pytest.raises(ServiceError, match=r"^flusher ended by SIGKILL: "):
         stack.require_alive()
     assert not stack.drain()
@@ -80,10 +80,10 @@ def test_existing_services_lose_only_what_is_ours(
 ) -> None:
     with closing(connect(mariadb.url, 5.0)) as connection, connection.cursor() as cursor:
         cursor.execute("CREATE TABLE theirs (n INT)")
-        existing = Existing(memcached.address, mariadb.url)
+        existing = Existing((memcached.address,), mariadb.url)
         mode = find_mode("direct")
         with start_stack(supervisor, PLAN, mode, tmp_path, tmp_path, existing) as stack:
-            assert stack.memcached is None
+            assert stack.memcached == ()
             assert stack.deployment.plan.queue.prefix.startswith(PLAN.queue.prefix + "-")
             assert cast(stack, 1) == 201
             assert ballots(mariadb.url) == 1

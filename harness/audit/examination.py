@@ -14,7 +14,14 @@ from harness.analysis.validity import judge_measurement
 from harness.audit.accounts import nothing_known, settle
 from harness.audit.locks import lock_figures, no_lock
 from harness.audit.recovery import recover
-from harness.audit.verdict import RULE_OF_THREE, judge_votes, promise_kept, worst
+from harness.audit.verdict import (
+    RULE_OF_THREE,
+    judge_votes,
+    promise_kept,
+    promise_kept_in_all,
+    promise_voids,
+    worst,
+)
 from harness.errors import Exit, HistoryError, PlanError, RecordingError
 from harness.history.ledger import RequestKind
 from harness.plan import Plan
@@ -92,7 +99,8 @@ def examine(trial: TrialFolder, plan: Plan) -> Examination:
             lost_at_most_per_vote=votes.lost_at_most_per_vote,
         ),
         promises=facts.promises,
-        promise_kept=promise_kept(facts.promises, accounts, votes.votes),
+        promise_kept=promise_kept(facts, accounts, votes.votes),
+        promise_void_by=promise_voids(facts),
         accounts=accounts,
         **figures._asdict(),
         counted_after_s=journal.counted_after_s,
@@ -132,7 +140,12 @@ def combine(examined: Sequence[Examination], plan: Plan) -> ModeResult:
     pooled = ModeResult(
         verdict=verdict,
         promises=results[0].promises,
-        promise_kept=promise_kept(results[0].promises, accounts, verdict.votes),
+        promise_kept=promise_kept_in_all(
+            results[0].promises, [result.promise_kept for result in results]
+        ),
+        promise_void_by=tuple(
+            dict.fromkeys(kind for result in results for kind in result.promise_void_by)
+        ),
         accounts=accounts,
         **figures._asdict(),
         counted_after_s=journal.counted_after_s,

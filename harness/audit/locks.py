@@ -1,29 +1,42 @@
 """The lock's story, read off the journal: who was let in, how, for how long, and who beside whom.
 
-A grant is *clean* when an `incr` of the lock gave 1, *cold* when the lock was missing, a
-*takeover* when patience ended and the operation went on to memcached as if it held the lock. If it
-went on to nothing, or straight to the database, it *gave up*. An operation is one run of one
-machine; threads of one process are as much apart as processes are.
+A grant is *clean* when an `incr` of the lock gave 1 or an `add` of it was stored, *cold* when the
+lock to be incremented was missing, a *takeover* when patience ended and the operation went on to
+memcached as if it held the lock. If it went on to nothing, or straight to the database, it *gave
+up*. A hold ends where the lock is set or deleted. An operation is one run of one machine; threads
+of one process are as much apart as processes are. A queue without a lock has no story here.
 
 Inside is what can be proven by CAS, which numbers all mutations of one memcached life in the order
 in which they happened: a hold certainly lasts from its first to its last own mutation (a clean
-grant's `incr` and the release among them). A takeover has no mutation of its own at its grant, a
-lost reply has no number: what is certain shrinks, and overlaps are never overstated. CAS starts
-again when memcached does, not when it is wiped. Where a number goes back although its command
-began after the other's had ended, a new life began; holds of two lives are not compared.
+grant's and the release that sets the lock among them). A takeover has no mutation of its own at its
+grant, a deletion and a lost reply have no number: what is certain shrinks, and overlaps are never
+overstated. CAS starts again when memcached does, not when it is wiped, and each daemon has its own.
+Where a number goes back although its command began after the other's had ended, a new life began;
+holds of two lives are not compared.
 """
 
 from typing import Final, TypeAlias
 
+import duckdb
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from harness.analysis.latency import NS_PER_MS, Values, nearest_rank
 from harness.errors import HistoryError
-from harness.history.journal import JOURNAL_DTYPE
-from harness.history.store import quoted, reading, require_columns
-from harness.protocol.commands import COMMAND_CODES, Get, Incr, KeyKind, Patience, Set, Status
+from harness.history.store import JOURNAL_COLUMNS, quoted, reading, require_columns
+from harness.protocol.commands import (
+    COMMAND_CODES,
+    Add,
+    Command,
+    Delete,
+    Get,
+    Incr,
+    KeyKind,
+    Patience,
+    Set,
+    Status,
+)
 from harness.result import Lock, WaitMs
 from harness.run_folder import TrialFolder
 
@@ -33,14 +46,24 @@ NEVER_ENDED: Final = 2**62
 
 Times: TypeAlias = npt.NDArray[np.int64]
 
-_MEMCACHED: Final = ", ".join(str(COMMAND_CODES[kind]) for kind in (Get, Set, Incr))
-_IS_TRY: Final = f"command = {COMMAND_CODES[Incr]} AND key = {int(KeyKind.LOCK)}"
-_IS_LOCK_SET: Final = f"command = {COMMAND_CODES[Set]} AND key = {int(KeyKind.LOCK)}"
+
+def _any_of(*kinds: type[Command]) -> str:
+    return f"command IN ({', '.join(str(COMMAND_CODES[kind]) for kind in kinds)})"
+
+
+_IS_MEMCACHED: Final = _any_of(Get, Set, Incr, Add, Delete)
+_IS_TRY: Final = f"{_any_of(Incr, Add)} AND key = {int(KeyKind.LOCK)}"
+_IS_MISSING: Final = (
+    f"{_any_of(Incr)} AND key = {int(KeyKind.LOCK)} AND status = {int(Status.MISSING)}"
+)
+_IS_WON: Final = (
+    f"{_IS_TRY} AND status = {int(Status.OK)} AND (number = 1 OR command = {COMMAND_CODES[Add]})"
+)
+_IS_RELEASE: Final = f"{_any_of(Set, Delete)} AND key = {int(KeyKind.LOCK)}"
 _IS_POINTER_SET: Final = f"command = {COMMAND_CODES[Set]} AND key = {int(KeyKind.POINTER)}"
 _IS_OVER: Final = f"command = {COMMAND_CODES[Patience]} AND status = {int(Status.OVER)}"
 _IS_MUTATION: Final = (
-    f"command IN ({COMMAND_CODES[Set]}, {COMMAND_CODES[Incr]}) "
-    f"AND status = {int(Status.OK)} AND cas > 0 AND end_ns > 0"
+    f"{_any_of(Set, Incr, Add)} AND status = {int(Status.OK)} AND cas > 0 AND end_ns > 0"
 )
 
 _OPERATIONS: Final = f"""
@@ -57,14 +80,13 @@ FROM (
     SELECT pid, thread, operation, any_value(queue) AS queue, any_value(role) AS role,
         count_if({_IS_TRY})::UINTEGER AS tries,
         min(begin_ns) FILTER ({_IS_TRY}) AS asked_ns,
-        min(begin_ns) FILTER ({_IS_TRY} AND status = {int(Status.OK)} AND number = 1) AS clean_ns,
-        min(end_ns) FILTER ({_IS_TRY} AND status = {int(Status.OK)} AND number = 1)
-            AS clean_end_ns,
-        min(begin_ns) FILTER ({_IS_TRY} AND status = {int(Status.MISSING)}) AS missing_ns,
+        min(begin_ns) FILTER ({_IS_WON}) AS clean_ns,
+        min(end_ns) FILTER ({_IS_WON}) AS clean_end_ns,
+        min(begin_ns) FILTER ({_IS_MISSING}) AS missing_ns,
         min(end_ns) FILTER ({_IS_POINTER_SET} AND end_ns > 0) AS reset_end_ns,
         min(begin_ns) FILTER ({_IS_OVER}) AS over_ns,
         min(end_ns) FILTER ({_IS_OVER}) AS over_end_ns,
-        max(begin_ns) FILTER (command IN ({_MEMCACHED})) AS went_on_ns
+        max(begin_ns) FILTER ({_IS_MEMCACHED}) AS went_on_ns
     FROM commands GROUP BY pid, thread, operation
 )"""
 """Each operation, how it was let in, and when: `entered_ns` opens its first command inside."""
@@ -75,22 +97,23 @@ WITH inside AS (
     FROM commands JOIN operations USING (pid, thread, operation)
     WHERE begin_ns >= entered_ns
 ), certain AS (
-    SELECT pid, thread, operation, queue, life, min(cas) AS first_cas, max(cas) AS last_cas
+    SELECT pid, thread, operation, queue, inside.daemon, life,
+        min(cas) AS first_cas, max(cas) AS last_cas
     FROM inside JOIN lives
-    ON begin_ns >= life_start_ns AND end_ns < life_end_ns
-    WHERE {_IS_MUTATION} GROUP BY pid, thread, operation, queue, life
+    ON inside.daemon = lives.daemon AND begin_ns >= life_start_ns AND end_ns < life_end_ns
+    WHERE {_IS_MUTATION} GROUP BY pid, thread, operation, queue, inside.daemon, life
 ), compared AS (
     SELECT *,
         coalesce(first_cas < max(last_cas) OVER (
             earlier ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), false)
         OR coalesce(lead(first_cas) OVER earlier < last_cas, false) AS overlapped
-    FROM certain WINDOW earlier AS (PARTITION BY queue, life ORDER BY first_cas)
+    FROM certain WINDOW earlier AS (PARTITION BY queue, daemon, life ORDER BY first_cas)
 ), beside AS (
     SELECT pid, thread, operation, bool_or(overlapped) AS overlapped
     FROM compared GROUP BY pid, thread, operation
 ), released AS (
     SELECT pid, thread, operation, max(nullif(end_ns, 0)) AS end_ns
-    FROM inside WHERE {_IS_LOCK_SET} AND begin_ns >= granted_ns GROUP BY pid, thread, operation
+    FROM inside WHERE {_IS_RELEASE} AND begin_ns >= granted_ns GROUP BY pid, thread, operation
 )
 SELECT queue, pid, thread, operation, role, kind, tries,
     (granted_ns - asked_ns) / 1e6 AS waited_ms,
@@ -106,7 +129,7 @@ def holds(trial: TrialFolder) -> pd.DataFrame:
     """A row per grant, in the order of entry. Raises HistoryError.
 
     Columns: queue, pid, thread, operation, role (history.journal.Role), kind (clean, cold or
-    takeover), tries (increments of the lock), waited_ms (from its first try to the grant),
+    takeover), tries (for the lock), waited_ms (from its first try to the grant),
     start_ns (the grant), end_ns (the release; NaN when none was seen to succeed), overlapped.
     """
     frame, _ = _read(trial)
@@ -154,13 +177,12 @@ def no_lock() -> Lock:
 def _read(trial: TrialFolder) -> tuple[pd.DataFrame, int]:
     """The trial's holds, and how many operations gave up."""
     with reading(trial.journal) as connection:
-        require_columns(connection, trial.journal, set(JOURNAL_DTYPE.names or ()))
+        require_columns(connection, trial.journal, JOURNAL_COLUMNS)
         connection.execute(f"CREATE TEMP TABLE commands AS SELECT * FROM {quoted(trial.journal)}")
-        mutations = connection.execute(
-            f"SELECT begin_ns, end_ns, cas FROM commands WHERE {_IS_MUTATION}"
-        ).fetchnumpy()
-        lives = _lives(*(np.asarray(mutations[name]) for name in ("begin_ns", "end_ns", "cas")))
-        connection.register("lives", lives)
+        connection.execute(
+            "ALTER TABLE commands ADD COLUMN IF NOT EXISTS daemon UTINYINT DEFAULT 0"
+        )
+        connection.register("lives", _lives_of_all(connection))
         connection.execute(_OPERATIONS)
         frame = connection.execute(_HOLDS).df()
         (gave_up,) = connection.execute(
@@ -169,8 +191,22 @@ def _read(trial: TrialFolder) -> tuple[pd.DataFrame, int]:
     return frame, gave_up
 
 
+def _lives_of_all(connection: duckdb.DuckDBPyConnection) -> pd.DataFrame:
+    """The lives of each daemon that was written to."""
+    mutations = connection.execute(
+        f"SELECT daemon, begin_ns, end_ns, cas FROM commands WHERE {_IS_MUTATION}"
+    ).df()
+    lives = [
+        _lives(*(group[name].to_numpy() for name in ("begin_ns", "end_ns", "cas"))).assign(
+            daemon=daemon
+        )
+        for daemon, group in mutations.groupby("daemon")
+    ]
+    return pd.concat(lives) if lives else _lives(*[np.empty(0, np.int64)] * 3).assign(daemon=0)
+
+
 def _lives(begin_ns: Times, end_ns: Times, cas: Times) -> pd.DataFrame:
-    """When each memcached life began and ended, from all numbered mutations.
+    """When each memcached life began and ended, from all numbered mutations of one daemon.
 
     A mutation belongs to the life in which it both began and ended; one that began before a life
     and ended in it could be of either, and is in none.

@@ -17,6 +17,8 @@ nothing goes wrong, is everything all right?, JAMA 249, 1983)."""
 
 BREAKS_PROMISE: Final = ("lost", "altered", "resurrected", "duplicated", "phantom")
 """The accounts that a mode which promises must keep at zero."""
+EXCUSED: Final = ("lost",)
+"""Of those, what a fault that the promise does not cover excuses."""
 
 
 class VotesJudgement(NamedTuple):
@@ -37,17 +39,36 @@ def judge_votes(accounts: Accounts, facts: TrialFacts) -> VotesJudgement:
     return VotesJudgement("kept", (), RULE_OF_THREE / accounts.acknowledged)
 
 
-def promise_kept(promises: bool, accounts: Accounts, votes: VotesVerdict) -> bool | None:
-    """Whether what was cast was counted and nothing else; None: no promise, or unknown.
+def promise_voids(facts: TrialFacts) -> tuple[str, ...]:
+    """The kinds of faults that hit in the trial and that the mode's promise does not cover."""
+    hit = {fault.kind for fault in facts.faults if fault.hit}
+    return tuple(kind for kind in facts.excuses if kind in hit) if facts.promises else ()
+
+
+def promise_kept(facts: TrialFacts, accounts: Accounts, votes: VotesVerdict) -> bool | None:
+    """Whether what was cast was counted and nothing else; None: no promise, void, or unknown.
 
     A refused vote that is counted breaks the promise as well: its voter will vote again. So does a
     ballot that nobody cast, although the votes verdict, which is about voters' votes, can be kept.
+    A fault that the promise does not cover excuses what was lost, and none of these.
     """
+    if not facts.promises:
+        return None
+    void = bool(promise_voids(facts))
+    breaking = [name for name in BREAKS_PROMISE if name not in EXCUSED or not void]
+    if any(getattr(accounts, name) for name in breaking):
+        return False
+    return None if void or votes == "unknown" else True
+
+
+def promise_kept_in_all(promises: bool, kept: Iterable[bool | None]) -> bool | None:
+    """Broken in one trial is broken; kept only if it was in all."""
+    found = set(kept)
     if not promises:
         return None
-    if any(getattr(accounts, name) for name in BREAKS_PROMISE):
+    if False in found:
         return False
-    return None if votes == "unknown" else True
+    return None if None in found else True
 
 
 def worst_votes(verdicts: Iterable[VotesVerdict]) -> VotesVerdict:

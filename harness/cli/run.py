@@ -52,6 +52,7 @@ A flag that is not given leaves the scenario's own value.
 @click.option("--peak", type=float, metavar="VOTES_PER_S", help="Rate at the spike's peak.")
 @click.option("--workers", type=int, metavar="N", help="Site processes.")
 @click.option("--threads", type=int, metavar="N", help="Threads per site process.")
+@click.option("--flushers", type=int, metavar="N", help="Flusher processes.")
 @click.option("--repeat", type=int, metavar="N", help="Repetitions of each mode.")
 @click.option("--slo", multiple=True, metavar="'p99<250ms'", help="Threshold; may be repeated.")
 @click.option("--seed", type=int, metavar="N", help="Seed of arrivals, choices and voters.")
@@ -69,6 +70,7 @@ def run(
     peak: float | None,
     workers: int | None,
     threads: int | None,
+    flushers: int | None,
     repeat: int | None,
     slo: tuple[str, ...],
     seed: int | None,
@@ -85,6 +87,7 @@ def run(
         "arrivals.peak_per_s": peak,
         "site.workers": workers,
         "site.threads": threads,
+        "flusher.processes": flushers,
         "repeat": repeat,
         "seed": seed,
         "slo": list(slo) or None,

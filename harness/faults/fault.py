@@ -14,6 +14,7 @@ class Met(NamedTuple):
 
     detail: str
     at_ns: int = 0
+    target: str = ""  # what it met, if that has another name in this mode
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,15 @@
-"""`pause`: the next process that comes out of the lock and reached its slot stands still.
+"""`pause`: the next process that is about to fill its slot stands still.
 
-The step is armed on the shared page; the process stops itself (SIGSTOP) between taking a slot
-number and filling the slot, with the lock held, and is continued after the fault's time.
+Two steps are armed on the shared page, of which a protocol has one; the process stops itself
+(SIGSTOP) between taking a slot's number and filling the slot, and is continued after the fault's
+time. Under a lock that is its holder. A queue without a lock holds nobody up: there it is whoever
+has drawn a ticket, and the record says so.
 
     holder   incr lock ─ incr pointer ─ ▇▇▇▇▇▇▇▇ stopped ▇▇▇▇▇▇▇▇ ─ set slot ─ set lock 0
     others   incr lock … patience ends ─ takeover ─ in
+
+    drawer   incr pointer ─ ▇▇▇▇▇▇▇▇ stopped ▇▇▇▇▇▇▇▇ ─ add slot: a tombstone ─ incr pointer …
+    drain    get slot: empty ─ add tombstone ─ past it
 """
 
 import contextlib
@@ -14,32 +19,43 @@ from typing import Final
 
 import psutil
 
-from harness.armed import step
+from harness.armed import Hit, step
 from harness.faults.fault import Met, Reach
 from harness.history.journal import Role
 from harness.plan import Fault
-from harness.protocol.commands import COMMAND_CODES, KeyKind, Set
+from harness.protocol.commands import COMMAND_CODES, Add, KeyKind, Set
 
 LOCK_HOLDER: Final = step(Role.SITE, COMMAND_CODES[Set], KeyKind.SLOT)
+TICKET_HOLDER: Final = step(Role.SITE, COMMAND_CODES[Add], KeyKind.SLOT)
+STEPS: Final = (LOCK_HOLDER, TICKET_HOLDER)
 
 
 def start(fault: Fault, reach: Reach) -> Met | None:
-    """Arm the step and wait until a process met it, or the load ends."""
-    earlier = len(reach.armed.hits())
-    reach.armed.arm(LOCK_HOLDER, signal.SIGSTOP)
-    while not reach.armed.hits()[earlier:]:
-        if reach.ended.wait(reach.WATCH_S):
-            reach.armed.disarm(LOCK_HOLDER)
-            break  # it may have been met just now
-    if not reach.armed.hits()[earlier:]:
+    """Arm the steps and wait until a process met one, or the load ends."""
+    hit = _await_hit(reach)
+    if hit is None:
         return None
-    hit = reach.armed.hits()[earlier]
     reach.ended.wait(max(0.0, fault.for_s - reach.since_s(hit.at_ns)))
     stood_still = _is_stopped(hit.pid)
     heal(hit.pid)
     if not stood_still:
         return None
+    if hit.step == TICKET_HOLDER:
+        detail = f"site process {hit.pid} stopped before its slot was filled; no lock is held there"
+        return Met(detail, at_ns=hit.at_ns, target="ticket-holder")
     return Met(f"site process {hit.pid} stopped with the lock held", at_ns=hit.at_ns)
+
+
+def _await_hit(reach: Reach) -> Hit | None:
+    earlier = len(reach.armed.hits())
+    for each in STEPS:
+        reach.armed.arm(each, signal.SIGSTOP)
+    while not reach.armed.hits()[earlier:]:
+        if reach.ended.wait(reach.WATCH_S):
+            break
+    for each in STEPS:
+        reach.armed.disarm(each)
+    return next(iter(reach.armed.hits()[earlier:]), None)  # it may have been met just now
 
 
 def _is_stopped(pid: int) -> bool:

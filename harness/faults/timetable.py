@@ -68,7 +68,7 @@ class Timetable:
                 why = str(error)
         self._records[number] = FaultRecord(
             kind=fault.kind,
-            target=fault.target or TARGETS[fault.kind],
+            target=(met and met.target) or fault.target or TARGETS[fault.kind],
             start_s=self._seconds(met.at_ns if met and met.at_ns else begin_ns),
             end_s=self._seconds(monotonic_ns()),
             hit=met is not None,

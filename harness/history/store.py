@@ -5,7 +5,7 @@ DuckDB reads and writes the files; whoever wants a figure from them asks it in S
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -27,6 +27,9 @@ BALLOT_COLUMNS: Final = {
     "deliveries": np.dtype("u4"),
 }
 """One row per vote id. The audit needs vote, choice and deliveries; the rest is for people."""
+
+JOURNAL_COLUMNS: Final = frozenset(JOURNAL_DTYPE.names or ()) - {"daemon"}
+"""What every journal has. Those of runs with one memcached only may lack the daemon."""
 
 MEMORY_LIMIT: Final = "1500MB"  # DuckDB spills beyond it; a machine of 2 GiB can audit any run
 THREADS: Final = 2
@@ -77,7 +80,7 @@ def write_parquet(frame: pd.DataFrame, parquet: Path) -> None:
         part.unlink(missing_ok=True)
 
 
-def require_columns(connection: duckdb.DuckDBPyConnection, parquet: Path, names: set[str]) -> None:
+def require_columns(connection: duckdb.DuckDBPyConnection, parquet: Path, names: Set[str]) -> None:
     """Raises HistoryError when the file is missing, is no Parquet, or lacks a column."""
     if not parquet.is_file():
         raise HistoryError(f"{parquet} is missing")

@@ -2,11 +2,12 @@
 
 from enum import Enum
 from importlib.metadata import entry_points
-from typing import Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from harness.errors import PlanError
 from harness.history.journal import Journal
-from harness.plan import Deployment
+from harness.plan import FAULT_KINDS, Deployment
+from harness.protocol.queue import Drained, Terms, VotingProtocol
 from harness.slo import nearest
 from harness.vote import Poll, Vote
 
@@ -53,15 +54,45 @@ class Session(Protocol):
         """Close all connections; safe to call twice."""
 
 
+class Drain(Protocol):
+    """A mode at work in a flusher."""
+
+    @property
+    def queues(self) -> int:
+        """How many queues there are to drain."""
+
+    def drain(self, number: int) -> Drained:
+        """Drain the queue of that number, from 0, to the end of its transaction.
+
+        Never raises for anything that memcached or the database does.
+        """
+
+    def refresh_totals(self, poll: Poll) -> None:
+        """Count the totals and put them where the results page looks. Raises TotalsUnavailable."""
+
+    def close(self) -> None:
+        """Close all connections; safe to call twice."""
+
+
 class Mode(Protocol):
-    """One way for votes to travel."""
+    """One way for votes to travel. `ProtocolMode` has all of it but a name and a protocol."""
 
     name: str
     promises: bool  # to lose nothing that it acknowledged
-    queues: bool  # whether a flusher drains it
+    excuses: tuple[str, ...]  # kinds of faults under which it may lose votes all the same
+
+    @property
+    def queues(self) -> bool:
+        """Whether votes wait for a flusher."""
+
+    def protocol(self, terms: Terms) -> VotingProtocol:
+        """What it does with a vote, and how it drains."""
 
     def session(self, deployment: Deployment, journal: Journal | None) -> Session:
         """A session for the calling thread; connects when first used."""
+
+    def drain(self, deployment: Deployment, journal: Journal | None) -> Drain:
+        """What a flusher works with; only called if it queues."""
 
 
 def known_modes() -> list[str]:
@@ -70,10 +101,57 @@ def known_modes() -> list[str]:
 
 
 def find_mode(name: str) -> Mode:
-    """The mode of that name. Raises PlanError that names the nearest."""
+    """The mode of that name. Raises PlanError that names the nearest, or what the mode lacks."""
     for entry in entry_points(group=GROUP, name=name):
-        mode: Mode = entry.load()()
-        return mode
+        try:
+            found = entry.load()()
+        except Exception as error:  # it is somebody else's code, and may do anything
+            raise PlanError(
+                f"mode {name!r} cannot be loaded from {entry.value}: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        return _checked(found, name, entry.value)
     raise PlanError(
         f"no mode {name!r}{nearest(name, known_modes())}; known: {', '.join(known_modes())}"
     )
+
+
+def require_memcached(mode: Mode, addresses: int) -> None:
+    """Raises PlanError when so many memcached daemons are too few for the mode."""
+    needed = mode.protocol(Terms()).daemons
+    if addresses < needed:
+        daemons = "one memcached" if needed == 1 else f"{needed} memcached daemons"
+        raise PlanError(
+            f"mode {mode.name} needs {daemons}, and {addresses or 'none'} "
+            f"{'is' if addresses < 2 else 'are'} given; write host:port of each"
+        )
+
+
+def _checked(found: Any, name: str, where: str) -> Mode:
+    """Whatever an entry point names, if it has what a mode has. Raises PlanError."""
+    lacks = [each for each in ("protocol", "session", "drain") if not _is_method(found, each)]
+    lacks += [each for each in ("promises", "queues") if not isinstance(_of(found, each), bool)]
+    excuses = _of(found, "excuses")
+    if not (isinstance(excuses, tuple) and set(excuses) <= set(FAULT_KINDS)):
+        lacks.append("excuses")
+    if lacks:
+        raise PlanError(
+            f"mode {name!r} ({where}) has no {', no '.join(lacks)} as harness.modes.mode.Mode "
+            "has; derive it from harness.modes.protocol_mode.ProtocolMode, and see docs/design.md, "
+            "'Add a mode'"
+        )
+    if _of(found, "name") != name:
+        raise PlanError(
+            f"the entry point {name!r} leads to a mode that calls itself "
+            f"{_of(found, 'name')!r} ({where}); give both one name"
+        )
+    mode: Mode = found
+    return mode
+
+
+def _of(found: Any, attribute: str) -> Any:
+    return getattr(found, attribute, None)
+
+
+def _is_method(found: Any, attribute: str) -> bool:
+    return callable(_of(found, attribute))

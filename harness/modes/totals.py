@@ -1,13 +1,14 @@
-"""Totals as they lie in memcached: one JSON object per poll."""
+"""Totals as they lie in memcached: one JSON object per poll, on the first daemon."""
 
 from time import time
 
 import msgspec
 import pymysql
-from pymemcache.client.base import Client
+from pymemcache.exceptions import MemcacheError
 
 from harness.cache.get_or_set import get_or_set
 from harness.database.ballots import Ballots
+from harness.modes.hands import Hands
 from harness.modes.mode import Totals, TotalsUnavailable
 from harness.plan import QueuePlan
 from harness.vote import Poll
@@ -18,18 +19,35 @@ def totals_key(queue: QueuePlan, poll: str) -> str:
     return f"{queue.prefix}-totals-{poll}"
 
 
-def counted_now(ballots: Ballots, poll: Poll) -> bytes:
-    """The totals counted in SQL, as they are to lie in memcached. Raises pymysql.MySQLError."""
-    return msgspec.json.encode(Totals(ballots.count(poll), time()))
+def read_totals(hands: Hands, queue: QueuePlan, poll: Poll, life_s: int | None) -> Totals:
+    """The poll's totals; what is not cached is counted and kept for `life_s` (0: for good).
 
-
-def cached_totals(client: Client, ballots: Ballots, key: str, poll: Poll, ttl_s: int) -> Totals:
-    """The poll's totals at `key`; on a miss they are counted and kept for `ttl_s` (0: for good).
-
-    Raises TotalsUnavailable when they are not cached and the database does not answer.
+    None counts them each time and asks no memcached. Raises TotalsUnavailable when they are not
+    cached and the database does not answer.
     """
     try:
-        value = get_or_set(client, key, lambda: counted_now(ballots, poll), ttl_s)
+        if life_s is None:
+            return _counted_now(hands.ballots, poll)
+        key = totals_key(queue, poll.name)
+        value = get_or_set(
+            hands.clients[0],
+            key,
+            lambda: msgspec.json.encode(_counted_now(hands.ballots, poll)),
+            life_s,
+        )
         return msgspec.json.decode(value, type=Totals)
     except (pymysql.MySQLError, msgspec.MsgspecError) as error:
         raise TotalsUnavailable(str(error)) from error
+
+
+def keep_totals(hands: Hands, queue: QueuePlan, poll: Poll) -> None:
+    """Count the totals and keep them for good. Raises TotalsUnavailable."""
+    try:
+        totals = msgspec.json.encode(_counted_now(hands.ballots, poll))
+        hands.clients[0].set(totals_key(queue, poll.name), totals, noreply=False)
+    except (pymysql.MySQLError, OSError, MemcacheError) as error:
+        raise TotalsUnavailable(str(error)) from error
+
+
+def _counted_now(ballots: Ballots, poll: Poll) -> Totals:
+    return Totals(ballots.count(poll), time())

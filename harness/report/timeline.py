@@ -15,9 +15,8 @@ import pandas as pd
 
 from harness.audit.locks import holds
 from harness.errors import HistoryError
-from harness.history.journal import JOURNAL_DTYPE
 from harness.history.ledger import LEDGER_DTYPE, RequestKind
-from harness.history.store import connect, quoted, require_columns
+from harness.history.store import JOURNAL_COLUMNS, connect, quoted, require_columns
 from harness.protocol.commands import (
     COMMAND_CODES,
     Get,
@@ -76,7 +75,6 @@ class Timeline(NamedTuple):
 
 
 _LEDGER: Final = set(LEDGER_DTYPE.names or ()) - {"padding"}
-_JOURNAL: Final = set(JOURNAL_DTYPE.names or ())
 
 _PROMISED: Final = f"""
     WITH inserted AS (
@@ -231,7 +229,7 @@ def _history(
             connection.execute(f"CREATE VIEW ledger AS SELECT * FROM {quoted(trial.ledger)}")
             has_journal = with_journal and trial.journal.is_file()
             if has_journal:
-                require_columns(connection, trial.journal, _JOURNAL)
+                require_columns(connection, trial.journal, JOURNAL_COLUMNS)
                 connection.execute(f"CREATE VIEW journal AS SELECT * FROM {quoted(trial.journal)}")
                 connection.execute(f"CREATE TEMP TABLE promised AS {_PROMISED}")
             yield connection, has_journal

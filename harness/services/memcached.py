@@ -43,7 +43,7 @@ class MemcachedServer:
         self.child.stop(grace_s=0)
 
 
-def require_memcached(address: str) -> None:
+def require_answer(address: str) -> None:
     """Raises ServiceError when nothing that speaks memcached's protocol answers there."""
     try:
         with closing(_client(address)) as client:

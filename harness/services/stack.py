@@ -13,13 +13,14 @@ import pymysql
 from harness.armed import ArmedPage
 from harness.database import schema
 from harness.errors import PlanError, ServiceError
-from harness.modes.mode import Mode
-from harness.modes.queued import ARMED_PAGE
+from harness.modes.hands import ARMED_PAGE
+from harness.modes.mode import Mode, require_memcached
 from harness.plan import Deployment, Plan
+from harness.protocol.queue import Terms
 from harness.services.cores import share_cores
-from harness.services.flusher import FlusherServer, start_flusher
+from harness.services.flusher import Flushers, start_flushers
 from harness.services.mariadb import start_mariadb
-from harness.services.memcached import MemcachedServer, require_memcached, start_memcached
+from harness.services.memcached import MemcachedServer, require_answer, start_memcached
 from harness.services.processes import Supervisor
 from harness.services.site import SiteServer, start_site
 from harness.services.targets import Existing
@@ -33,24 +34,21 @@ class Stack:
 
     deployment: Deployment
     site: SiteServer
-    flusher: FlusherServer | None  # None: the mode has no queue
-    memcached: MemcachedServer | None  # None: an existing one, not ours to wipe or stop
+    flushers: Flushers  # none where the mode has no queue
+    memcached: tuple[MemcachedServer, ...]  # none: existing ones, not ours to wipe or stop
     armed: ArmedPage
 
     def require_alive(self) -> None:
         """Raises ServiceError when one of our processes has ended."""
         self.site.child.require_alive()
-        if self.flusher:
-            self.flusher.child.require_alive()
-        if self.memcached:
-            self.memcached.child.require_alive()
+        self.flushers.require_alive()
+        for memcached in self.memcached:
+            memcached.child.require_alive()
 
     def drain(self) -> bool:
         """End the site, then drain the queue; whether it was seen empty, with no vote to come."""
         self.site.stop()
-        if self.flusher is None:
-            return True
-        return self.flusher.finish(self.deployment.plan.limits.drain_s)
+        return self.flushers.finish(self.deployment.plan.limits.drain_s)
 
 
 @contextmanager
@@ -65,15 +63,16 @@ def start_stack(
     """Fresh services for one mode; journals go to `folder`. Raises PlanError, ServiceError."""
     cpus = share_cores().services
     with ExitStack() as ending:
-        ours: MemcachedServer | None = None
-        if existing.memcached is None:
-            ours = start_memcached(supervisor, plan.memcached, logs / "memcached.log", cpus)
-            ending.callback(ours.stop)
-            address = ours.address
-        else:
-            address = existing.memcached
-            require_memcached(address)
+        ours: tuple[MemcachedServer, ...] = ()
+        if existing.memcached:
+            addresses = existing.memcached
+            require_memcached(mode, len(addresses))
+            for address in addresses:
+                require_answer(address)
             plan = _with_own_keys(plan)
+        else:
+            ours = _start_daemons(supervisor, plan, mode, logs, cpus, ending)
+            addresses = tuple(daemon.address for daemon in ours)
         if existing.database is None:
             mariadb = start_mariadb(supervisor, plan.database, logs / "mariadb.log", cpus)
             ending.callback(mariadb.stop)
@@ -86,7 +85,7 @@ def start_stack(
         deployment = Deployment(
             plan=plan,
             mode=mode.name,
-            memcached=(address,),
+            memcached=addresses,
             database=database,
             folder=str(folder),
             port=plan.site.port,
@@ -94,11 +93,29 @@ def start_stack(
         armed = ArmedPage.create(folder / ARMED_PAGE)
         site = start_site(supervisor, deployment, logs / "site.log", cpus)
         ending.callback(site.stop)
-        flusher: FlusherServer | None = None
+        flushers = Flushers(())
         if mode.queues:
-            flusher = start_flusher(supervisor, deployment, logs / "flusher.log", cpus)
-            ending.callback(flusher.finish, 0)
-        yield Stack(deployment, site, flusher, ours, armed)
+            flushers = start_flushers(supervisor, deployment, logs, cpus)
+            ending.callback(flushers.finish, 0)
+        yield Stack(deployment, site, flushers, ours, armed)
+
+
+def _start_daemons(
+    supervisor: Supervisor,
+    plan: Plan,
+    mode: Mode,
+    logs: Path,
+    cpus: frozenset[int] | None,
+    ending: ExitStack,
+) -> tuple[MemcachedServer, ...]:
+    """As many private memcached daemons as the mode needs. Raises ServiceError."""
+    daemons = []
+    for number in range(1, mode.protocol(Terms()).daemons + 1):
+        name = "memcached" if number == 1 else f"memcached-{number}"
+        daemon = start_memcached(supervisor, plan.memcached, logs / f"{name}.log", cpus)
+        ending.callback(daemon.stop)
+        daemons.append(daemon)
+    return tuple(daemons)
 
 
 def _with_own_keys(plan: Plan) -> Plan:

@@ -9,15 +9,15 @@ from harness.errors import PlanError
 
 
 class Existing(NamedTuple):
-    """Services instead of private ones: host:port of memcached, mysql:// URL of a database."""
+    """Services instead of private ones: host:port of each memcached, mysql:// URL of a database."""
 
-    memcached: str | None = None
+    memcached: tuple[str, ...] = ()
     database: str | None = None
 
     def require_allowed(self, allowed: tuple[str, ...]) -> None:
         """Raises PlanError for an address that cannot be read, or is elsewhere and not allowed."""
-        if self.memcached is not None:
-            require_loopback(memcached_host(self.memcached), allowed)
+        for address in self.memcached:
+            require_loopback(memcached_host(address), allowed)
         if self.database is not None:
             parts = urlsplit(self.database)
             if parts.scheme != "mysql" or not parts.hostname:

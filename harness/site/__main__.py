@@ -9,7 +9,7 @@ import pymysql
 
 from harness.database import schema
 from harness.errors import Exit, PlanError, PollstormError, ServiceError
-from harness.modes.mode import find_mode
+from harness.modes.mode import find_mode, require_memcached
 from harness.plan import Deployment
 from harness.site.server import free_address, serve
 
@@ -32,6 +32,7 @@ def site(
         port=given.port if port is None else port,
     )
     chosen = find_mode(resolved.mode)
+    require_memcached(chosen, len(resolved.memcached))
     _make_folder(Path(resolved.folder))
     address, free_port = free_address(resolved.host, resolved.port)
     if create_schema:

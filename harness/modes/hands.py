@@ -1,0 +1,57 @@
+"""What carries out a protocol's commands in one thread: all of memcached's, and the database's."""
+
+from pathlib import Path
+from typing import Final, get_args
+
+from harness.armed import ArmedPage
+from harness.cache.breaker import breaker_of
+from harness.cache.executor import MemcachedExecutor
+from harness.cache.meta_client import MetaClient
+from harness.database.ballots import Ballots
+from harness.database.executor import DatabaseExecutor
+from harness.history.journal import Journal, Role
+from harness.plan import Deployment
+from harness.protocol.commands import Command, DatabaseCommand, Reply
+
+ARMED_PAGE: Final = "armed.page"  # in a deployment's folder, when faults can be armed
+NS_PER_S: Final = 1_000_000_000
+_OF_DATABASE: Final = frozenset(get_args(DatabaseCommand))
+
+
+class Hands:
+    """One thread's connections. `execute` never raises for what memcached or the database does."""
+
+    def __init__(
+        self, deployment: Deployment, role: Role, journal: Journal | None, *, breakers: bool
+    ) -> None:
+        plan = deployment.plan
+        timeout_s = plan.memcached.timeout_s
+        self.clients = [
+            MetaClient(address, timeout_s, breaker_of(address, timeout_s) if breakers else None)
+            for address in deployment.memcached
+        ]
+        page = Path(deployment.folder) / ARMED_PAGE
+        self._memcached = MemcachedExecutor(
+            self.clients,
+            role,
+            patience_ns=round(plan.queue.patience_s * NS_PER_S),
+            journal=journal,
+            armed=ArmedPage(page) if page.exists() else None,
+        )
+        self.ballots = Ballots(deployment.database, plan.database.timeout_s, journal)
+        self._database = DatabaseExecutor(self.ballots, plan.flusher.batch_rows)
+
+    def execute(self, command: Command) -> Reply:
+        if type(command) in _OF_DATABASE:
+            return self._database.execute(command)  # type: ignore[arg-type]
+        return self._memcached.execute(command)
+
+    def stop_recording(self) -> None:
+        """Go on without a journal."""
+        self._memcached.stop_recording()
+        self._database.stop_recording()
+
+    def close(self) -> None:
+        for client in self.clients:
+            client.close()
+        self._database.close()
