@@ -1,0 +1,263 @@
+"""A thread of site or flusher at work: it runs machines, and computes between their commands.
+
+Theory of operation
+    One burst leads from the arrival of a reply to the departure of the next command. It is
+    known how long it takes once the machine has said what it wants next; so the machine is asked
+    when the thread is given a core, and what it wants is done when the burst is over.
+
+    A process that is stopped (`Process.stop`) computes no more: what was on its way out of a burst
+    stays with it, what arrives meanwhile waits, and all goes on when it is continued.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeAlias
+
+from harness.armed import step
+from harness.history.journal import Role
+from harness.protocol.commands import (
+    COMMAND_CODES,
+    Command,
+    InsertBallot,
+    InsertBallots,
+    IssueEpoch,
+    KeyKind,
+    Machine,
+    Now,
+    Patience,
+    Pipeline,
+    ReadHeads,
+    Reply,
+    Sleep,
+    Status,
+)
+from harness.simulation.cores import Cores, Gil, Thread
+from harness.simulation.daemons import Answered, Asked, CountBallots
+from harness.simulation.events import Act, Events
+from harness.simulation.records import ThreadJournal
+from harness.simulation.service_times import Draw
+
+OVER: Final = Reply(Status.OVER)
+NOT_YET: Final = Reply(Status.OK)
+PATIENCE: Final = COMMAND_CODES[Patience]
+OF_DATABASE: Final = frozenset({InsertBallot, InsertBallots, ReadHeads, IssueEpoch})
+Connection: TypeAlias = Callable[[Any, Answered], None]
+
+
+class Armed:
+    """Faults that wait at steps of a protocol: each stops the process that comes there first."""
+
+    def __init__(self) -> None:
+        self.steps: dict[int, Callable[["Process"], None]] = {}
+
+    def met(self, role: Role, command: Command) -> Callable[["Process"], None] | None:
+        """The fault that is armed at a command, which is over with this."""
+        commands = command.commands if isinstance(command, Pipeline) else (command,)
+        for each in commands:
+            key = getattr(each, "key", None)
+            if key is not None:
+                here = step(role, COMMAND_CODES[type(each)], key.kind)
+                if here in self.steps:
+                    return self.steps.pop(here)
+        return None
+
+
+class Process:
+    """A process of the simulated world: it can be stopped, and has one interpreter."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.gil = Gil()
+        self.stopped = False
+        self._held: list[Act] = []
+
+    def hold(self, act: Act) -> None:
+        """Something that is to happen when the process goes on."""
+        self._held.append(act)
+
+    def go_on(self) -> None:
+        self.stopped = False
+        held, self._held = self._held, []
+        for act in held:
+            act()
+
+
+class Habits:
+    """What all performers of a world share."""
+
+    def __init__(
+        self, events: Events, client_ns: Draw, oversleep_ns: Draw, patience_ns: int, armed: Armed
+    ) -> None:
+        self.events = events
+        self.client_ns = client_ns
+        self.oversleep_ns = oversleep_ns
+        self.patience_ns = patience_ns
+        self.armed = armed
+
+
+class Performer(Thread):
+    """Runs one machine after the other, each journalled as an operation of its own."""
+
+    __slots__ = (
+        "_armed", "_asked", "_asked_ns", "_client_ns", "_done", "_epilogue_ns", "_events",
+        "_finishing", "_habits", "_machine", "_memcached", "_database", "_prologue_ns", "_reply", "_result",
+        "_role", "journal", "process",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        cores: Cores,
+        process: Process,
+        role: Role,
+        habits: Habits,
+        memcached: Sequence[Connection],
+        database: Connection,
+        journal: ThreadJournal,
+    ) -> None:
+        super().__init__(cores, process.gil)
+        self.process = process
+        self.journal = journal
+        self._role = role
+        self._habits = habits
+        self._events = habits.events
+        self._client_ns = habits.client_ns
+        self._armed = habits.armed
+        self._memcached = memcached
+        self._database = database
+        self._machine: Machine[Any] | None = None
+        self._done: Callable[[Any], None] | None = None
+        self._asked: Asked | None = None
+        self._asked_ns = 0
+        self._reply: Reply | None = None
+        self._prologue_ns = self._epilogue_ns = 0
+        self._result: Any = None
+        self._finishing = False
+
+    def perform(
+        self,
+        machine: Machine[Any],
+        done: Callable[[Any], None],
+        *,
+        queue: int = 0,
+        prologue_ns: int = 0,
+        epilogue_ns: int = 0,
+    ) -> None:
+        """Run the machine to its end, then call `done` with what it returned.
+
+        `prologue_ns`, `epilogue_ns`: what is computed before its first command, after its last.
+        """
+        self._machine, self._done = machine, done
+        self._prologue_ns, self._epilogue_ns = prologue_ns, epilogue_ns
+        self._reply = self._asked = None
+        self.journal.start_operation(queue)
+        if not self._finishing:  # otherwise it computes as it is
+            self._ready()
+
+    def granted(self, start_ns: int) -> int:
+        """Hear the reply, learn what is wanted next."""
+        asked = self._asked
+        if asked is None:
+            return self._prologue_ns + self._ask_machine(None, start_ns + self._prologue_ns)
+        if type(asked) is Sleep:
+            reply = Reply(Status.OK, start_ns - self._asked_ns)
+        else:
+            assert self._reply is not None
+            reply = self._reply
+            self._record(asked, reply, start_ns)
+        return self._ask_machine(reply, start_ns)
+
+    def computed(self) -> int | None:
+        if self.process.stopped:
+            self.process.hold(self._depart)
+        elif self._asked is not None:
+            self._depart()
+        elif self._finish():
+            return self.granted(self._events.now_ns)
+        return None
+
+    def _ask_machine(self, reply: Reply | None, now_ns: int) -> int:
+        """What the machine wants next, into `_asked`; how long it takes to ask for it."""
+        machine = self._machine
+        assert machine is not None
+        try:
+            asked = next(machine) if reply is None else machine.send(reply)
+            while True:
+                kind = type(asked)
+                if kind is Patience:
+                    asked = machine.send(self._patience(asked, now_ns))
+                elif kind is Now:
+                    asked = machine.send(Reply(Status.OK, now_ns))
+                else:
+                    break
+        except StopIteration as ended:
+            self._asked = None
+            self._machine = None
+            self._result = ended.value
+            return self._epilogue_ns
+        self._asked = asked
+        return self._client_ns()
+
+    def _patience(self, asked: Patience, now_ns: int) -> Reply:
+        if asked.slept_ns < self._habits.patience_ns:
+            return NOT_YET
+        self.journal.patience_over(PATIENCE, asked.slept_ns, now_ns)
+        return OVER
+
+    def _depart(self) -> None:
+        """The burst is over: send the command, or sleep, or be done."""
+        asked = self._asked
+        if asked is None:
+            if self._finish():
+                self._ready()
+            return
+        if self._armed.steps:
+            stop = self._armed.met(self._role, asked)  # type: ignore[arg-type]
+            if stop is not None:
+                self.process.hold(self._depart)
+                stop(self.process)
+                return
+        now_ns = self._events.now_ns
+        self._asked_ns = self.journal.begin_ns = now_ns
+        kind = type(asked)
+        if kind is Sleep:
+            wake_ns = now_ns + asked.duration_ns + self._habits.oversleep_ns()
+            self._events.at(wake_ns, self._ready)
+        elif kind is Pipeline:
+            commands = asked.commands
+            if commands:
+                self._memcached[commands[0].key.daemon](asked, self._answered)
+            else:
+                self._answered(Reply(Status.OK))
+        elif kind in OF_DATABASE or kind is CountBallots:
+            self._database(asked, self._answered)
+        else:
+            self._memcached[asked.key.daemon](asked, self._answered)
+
+    def _finish(self) -> bool:
+        """The machine has ended; whether there is another one already."""
+        done = self._done
+        assert done is not None
+        self._finishing = True
+        done(self._result)
+        self._finishing = False
+        return self._machine is not None
+
+    def _answered(self, reply: Reply) -> None:
+        self._reply = reply
+        self._ready()
+
+    def _ready(self) -> None:
+        if self.process.stopped:
+            self.process.hold(self.wake)
+        else:
+            self.wake()
+
+    def _record(self, asked: Any, reply: Reply, end_ns: int) -> None:
+        """Into the journal: as a real site would, which keeps none of its totals."""
+        kind = type(asked)
+        if kind is Pipeline:
+            for command, part in zip(asked.commands, reply.parts, strict=True):
+                self.journal.memcached(command, part, end_ns)
+        elif kind in OF_DATABASE:
+            self.journal.database(asked, reply, end_ns)
+        elif kind is not CountBallots and asked.key.kind is not KeyKind.NONE:
+            self.journal.memcached(asked, reply, end_ns)

@@ -1,0 +1,151 @@
+"""The simulated vote server: processes, each with an interpreter and a pool of threads."""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Final, NamedTuple, TypeAlias
+
+from harness.history.ledger import RequestKind
+from harness.protocol.commands import Add, Get, Key, KeyKind, Machine, Set, Status
+from harness.protocol.queue import Queue, Receipt, VotingProtocol
+from harness.simulation.cores import Cores, Thread
+from harness.simulation.daemons import COUNT
+from harness.simulation.events import Act
+from harness.simulation.performer import Performer, Process
+from harness.simulation.service_times import Draw
+from harness.vote import Vote
+
+STATUS_OF: Final = {
+    Receipt.STORED: 201,
+    Receipt.QUEUED: 202,
+    Receipt.CONFLICT: 409,
+    Receipt.REFUSED: 503,
+    Receipt.OUT_OF_PATIENCE: 503,
+    Receipt.NO_MEMCACHED: 503,
+    Receipt.UNKNOWN: 504,
+}
+"""HTTP status; as `modes.voting` and `site.votes` have it."""
+PAGE: Final = 200
+TOTALS: Final = b"totals"  # their size makes no difference here
+Told: TypeAlias = Callable[[int], None]
+
+
+class Request(NamedTuple):
+    """What a voter asks of the site; `told` gets the status of the answer."""
+
+    kind: RequestKind
+    vote: Vote | None
+    told: Told
+
+
+class Front(Thread):
+    """What a process does for each request outside its interpreter."""
+
+    __slots__ = ("_each_ns", "_pass_on", "_requests")
+
+    def __init__(self, cores: Cores, each_ns: Draw, pass_on: Callable[[Request], None]) -> None:
+        super().__init__(cores)
+        self._each_ns = each_ns
+        self._pass_on = pass_on
+        self._requests: deque[Request] = deque()
+
+    def ask(self, request: Request) -> None:
+        self._requests.append(request)
+        if len(self._requests) == 1:
+            self.wake()
+
+    def granted(self, start_ns: int) -> int:  # noqa: ARG002
+        return self._each_ns()
+
+    def computed(self) -> int | None:
+        self._pass_on(self._requests.popleft())
+        return self._each_ns() if self._requests else None
+
+
+class Work(NamedTuple):
+    """What the threads of a site do."""
+
+    protocol: VotingProtocol
+    queues: list[Queue]
+    totals_key: Key
+    totals_life_s: int | None  # None: totals are counted for each page
+
+    def vote(self, vote: Vote) -> tuple[Machine[Receipt], int]:
+        """The machine for a vote, and the number of its queue."""
+        number = vote.vote_id % len(self.queues)
+        return self.protocol.vote(self.queues[number], vote.to_message()), number
+
+    def page(self) -> Machine[int]:
+        """A results page, as `modes.totals` makes it."""
+        if self.totals_life_s is not None:
+            found = yield Get(self.totals_key)
+            if found.status is Status.OK:
+                return PAGE
+        yield COUNT  # type: ignore[misc]  # not a protocol's command
+        if self.totals_life_s is not None:
+            yield Add(self.totals_key, TOTALS, self.totals_life_s)
+        return PAGE
+
+
+def kept_totals(key: Key) -> Machine[None]:
+    """The flusher's refreshing of the totals."""
+    yield COUNT  # type: ignore[misc]  # not a protocol's command
+    yield Set(key, TOTALS)
+
+
+def totals_key(prefix: str, poll: str) -> Key:
+    return Key(f"{prefix}-totals-{poll}", KeyKind.NONE)
+
+
+class Worker:
+    """One process of the site."""
+
+    def __init__(
+        self,
+        process: Process,
+        work: Work,
+        front: Callable[[Callable[[Request], None]], Front],
+        threads: Callable[[Process], list[Performer]],
+        python_ns: Draw,
+        finished: Act,
+    ) -> None:
+        self.process = process
+        self.inside = 0
+        """Requests that have arrived and are not answered."""
+        self._work = work
+        self._front = front(self._take_in)
+        self._idle = threads(process)
+        self._waiting: deque[Request] = deque()
+        self._python_ns = python_ns
+        self._finished = finished
+
+    def ask(self, request: Request) -> None:
+        """A request arrives at the process."""
+        self.inside += 1
+        if self.process.stopped:
+            self.process.hold(lambda: self._front.ask(request))
+        else:
+            self._front.ask(request)
+
+    def _take_in(self, request: Request) -> None:
+        if self._idle:
+            self._serve(self._idle.pop(), request)
+        else:
+            self._waiting.append(request)
+
+    def _serve(self, thread: Performer, request: Request) -> None:
+        if request.vote is None:
+            machine, number = self._work.page(), 0
+        else:
+            machine, number = self._work.vote(request.vote)  # type: ignore[assignment]
+
+        def done(result: Receipt | int) -> None:
+            self.inside -= 1
+            request.told(STATUS_OF[result] if isinstance(result, Receipt) else result)
+            if self._waiting:
+                self._serve(thread, self._waiting.popleft())
+            else:
+                self._idle.append(thread)
+            self._finished()
+
+        before_ns = self._python_ns()
+        thread.perform(machine, done, queue=number, prologue_ns=before_ns)
