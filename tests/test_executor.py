@@ -3,6 +3,7 @@
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -10,15 +11,36 @@ from pathlib import Path
 import pytest
 
 from harness.armed import ArmedPage, step
-from harness.cache.executor import GET, INCR, SET, MemcachedExecutor
+from harness.cache.executor import ADD, DELETE, GET, SET, MemcachedExecutor
 from harness.cache.meta_client import MetaClient
+from harness.errors import RecordingError
 from harness.history.journal import Journal, Role
+from harness.history.recorder import SEGMENT_RECORDS, Recorder
 from harness.history.store import collect_journal, connect
+from harness.plan import MemcachedPlan
 from harness.protocol.classic import drain, enqueue
-from harness.protocol.commands import KeyKind, Patience, Reply, Set, Sleep, Status
+from harness.protocol.commands import (
+    COMMAND_CODES,
+    Add,
+    Command,
+    Delete,
+    Get,
+    Incr,
+    InsertBallots,
+    Key,
+    KeyKind,
+    Now,
+    Patience,
+    Pipeline,
+    Reply,
+    Set,
+    Sleep,
+    Status,
+)
 from harness.protocol.drive import drive
 from harness.protocol.queue import DrainEnd, Queue, Receipt
-from harness.services.memcached import MemcachedServer
+from harness.services.memcached import MemcachedServer, start_memcached
+from harness.services.processes import Supervisor
 from harness.vote import Vote, mint
 
 pytestmark = pytest.mark.services
@@ -57,6 +79,10 @@ def server(*pieces: bytes) -> Iterator[str]:
             thread.join(5)
 
 
+def slot(number: int) -> Key:
+    return Queue.named("q").slot(number)
+
+
 @pytest.fixture
 def client(memcached: MemcachedServer) -> Iterator[MetaClient]:
     memcached.wipe()
@@ -79,6 +105,77 @@ def test_what_is_missing_or_refused_is_said_so(client: MetaClient):
     assert client.meta_incr("word").status is Status.REFUSED
     assert client.meta_set("big", b"x" * 2_000_000).status is Status.REFUSED
     assert client.meta_get("word").value == b"abc"  # the connection is still in step
+
+
+def test_an_add_fails_where_something_is_and_a_delete_takes_only_the_item_it_means(
+    client: MetaClient,
+):
+    added = client.meta_add("a", b"1", 60)
+    assert added.status is Status.OK
+    assert client.meta_add("a", b"2") == Reply(Status.EXISTS)
+    assert client.meta_get("a").value == b"1"
+    assert client.meta_delete("a", added.cas + 1) == Reply(Status.EXISTS)
+    assert client.meta_delete("a", added.cas) == Reply(Status.OK)
+    assert client.meta_delete("a", added.cas) == Reply(Status.MISSING)
+    assert client.meta_delete("a") == Reply(Status.MISSING)
+    assert client.meta_add("big", b"x" * 2_000_000).status is Status.REFUSED
+    assert client.meta_get("a").status is Status.MISSING  # the connection is still in step
+
+
+def test_an_added_item_lives_as_long_as_it_says(client: MetaClient):
+    client.meta_add("short", b"1", 1)
+    client.meta_add("long", b"1", 60)
+    client.meta_add("for-good", b"1")
+    time.sleep(2.1)  # memcached's clock ticks once a second
+    alive = [client.meta_get(name).status for name in ("short", "long", "for-good")]
+    assert alive == [Status.MISSING, Status.OK, Status.OK]
+
+
+def test_a_refused_command_does_not_put_a_pipeline_out_of_step(client: MetaClient):
+    client.meta_set("word", b"abc")
+    commands = [
+        Set(slot(1), b"one"),
+        Set(slot(2), b"x" * 2_000_000),
+        Get(slot(1)),
+        Add(slot(3), b"x" * 2_000_000),
+        Incr(Key("word", KeyKind.POINTER)),
+        Get(slot(2)),
+        Add(slot(1), b"two"),
+        Get(slot(1)),
+    ]
+    assert [(reply.status, reply.value) for reply in client.pipeline(commands)] == [
+        (Status.OK, b""),
+        (Status.REFUSED, b""),
+        (Status.OK, b"one"),
+        (Status.REFUSED, b""),
+        (Status.REFUSED, b""),
+        (Status.MISSING, b""),
+        (Status.EXISTS, b""),
+        (Status.OK, b"one"),
+    ]
+
+
+def test_a_key_that_memcached_cannot_read_is_refused_and_the_next_command_is_in_step(
+    client: MetaClient,
+):
+    assert client.meta_set("k" * 251, b"version").status is Status.REFUSED
+    assert client.meta_get("none").status is Status.MISSING
+
+
+def test_neither_side_waits_for_the_other_in_a_long_pipeline(client: MetaClient):
+    """200 MB of replies to 400 kB of requests: more than all buffers between the two."""
+    name = "k" * 200
+    client.meta_set(name, b"v" * 100_000)
+    replies = client.pipeline([Get(Key(name, KeyKind.SLOT))] * 2000)
+    assert {reply.status for reply in replies} == {Status.OK}
+    assert len(replies) == 2000
+
+
+def test_a_pipeline_without_a_server_was_applied_nowhere():
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+    replies = MetaClient(address, TIMEOUT_S).pipeline([Get(slot(1))] * 3)
+    assert replies == [Reply(Status.UNREACHABLE)] * 3
 
 
 def test_values_larger_than_one_packet_arrive_whole(client: MetaClient):
@@ -160,6 +257,110 @@ def test_a_queue_filled_by_one_process_is_drained_by_another(client: MetaClient,
     assert (read[0], read[2]) == (VOTE.vote_id, 1)
 
 
+def test_each_key_goes_to_its_own_daemon(
+    client: MetaClient, supervisor: Supervisor, tmp_path: Path
+):
+    other = start_memcached(supervisor, MemcachedPlan(), tmp_path / "other.log")
+    journal = Journal(tmp_path, Role.SITE)
+    journal.start_operation()
+    with closing(MetaClient(other.address, 1.0)) as second:
+        executor = MemcachedExecutor([client, second], Role.SITE, 0, journal, None)
+        there = Queue.named("q").on(1).slot(1)
+        executor.execute(Set(there, b"single"))
+        executor.execute(Pipeline([Add(there, b"no"), Add(there._replace(name="b"), b"two")]))
+        assert [second.meta_get(name).value for name in ("q-key-1", "b")] == [b"single", b"two"]
+        assert client.meta_get("q-key-1").status is Status.MISSING
+    other.stop()
+    assert recorded(tmp_path, "daemon") == [(1,)] * 3
+
+
+def recorded(folder: Path, columns: str) -> list[tuple[object, ...]]:
+    """These columns of all commands, in the order in which they were begun."""
+    collect_journal(folder, folder / "journal.parquet")
+    with connect() as connection:
+        return connection.execute(
+            f"SELECT {columns} FROM '{folder}/journal.parquet' ORDER BY begin_ns"
+        ).fetchall()
+
+
+def test_every_command_of_a_pipeline_has_a_record_with_its_own_reply(
+    client: MetaClient, tmp_path: Path
+):
+    journal = Journal(tmp_path, Role.FLUSHER)
+    executor = MemcachedExecutor([client], Role.FLUSHER, 0, journal, None)
+    journal.start_operation(3)
+    message = VOTE.to_message()
+    reply = executor.execute(
+        Pipeline([Add(slot(1), message), Add(slot(1), b"closed"), Get(slot(1)), Get(slot(2)),
+                  Delete(slot(1)), Delete(slot(1))])
+    )  # fmt: skip
+    assert reply.status is Status.OK
+    assert executor.execute(Pipeline([])) == Reply(Status.OK)
+    cas = reply.parts[0].cas
+    assert recorded(tmp_path, "command, slot, status, vote, cas, queue, operation") == [
+        (ADD, 1, Status.OK, VOTE.vote_id, cas, 3, 1),
+        (ADD, 1, Status.EXISTS, 0, 0, 3, 1),
+        (GET, 1, Status.OK, VOTE.vote_id, cas, 3, 1),
+        (GET, 2, Status.MISSING, 0, 0, 3, 1),
+        (DELETE, 1, Status.OK, 0, 0, 3, 1),
+        (DELETE, 1, Status.MISSING, 0, 0, 3, 1),
+    ]
+
+
+def test_a_pipeline_longer_than_a_segment_is_recorded_whole(client: MetaClient, tmp_path: Path):
+    journal = Journal(tmp_path, Role.FLUSHER)
+    executor = MemcachedExecutor([client], Role.FLUSHER, 0, journal, None)
+    commands = SEGMENT_RECORDS + 100
+    journal.start_operation(0, commands)
+    executor.execute(Set(slot(1), VOTE.to_message()))
+    executor.execute(Pipeline([Get(slot(1))] * commands))
+    executor.execute(Delete(slot(1)))
+    found = recorded(tmp_path, "command, status, vote")
+    vote = VOTE.vote_id
+    assert found[0] == (SET, Status.OK, vote)
+    assert found[1:-1] == [(GET, Status.OK, vote)] * commands
+    assert found[-1] == (DELETE, Status.OK, 0)
+
+
+def test_a_disk_that_fills_while_a_pipeline_is_opened_is_met_before_anything_is_sent(
+    client: MetaClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    journal = Journal(tmp_path, Role.FLUSHER)
+    executor = MemcachedExecutor([client], Role.FLUSHER, 0, journal, None)
+    journal.start_operation()
+    room = iter(range(2))
+    reserve = Recorder.reserve
+
+    def limited(recorder: Recorder) -> int:
+        if next(room, None) is None:
+            raise RecordingError("cannot record")
+        return reserve(recorder)
+
+    monkeypatch.setattr(Recorder, "reserve", limited)
+    pipeline = Pipeline([Set(slot(number), b"m") for number in range(1, 6)])
+    with pytest.raises(RecordingError):
+        executor.execute(pipeline)
+    assert client.meta_get("q-key-1").status is Status.MISSING
+    assert recorded(tmp_path, "status") == [(Status.UNREACHABLE,)] * 2
+    executor.stop_recording()
+    assert [part.status for part in executor.execute(pipeline).parts] == [Status.OK] * 5
+
+
+def test_the_time_goes_forward_and_is_not_recorded(client: MetaClient, tmp_path: Path):
+    journal = Journal(tmp_path, Role.SITE)
+    journal.start_operation()
+    executor = MemcachedExecutor([client], Role.SITE, 0, journal, None)
+    first, second = (executor.execute(Now()).number for _ in range(2))
+    assert 0 < first <= second <= time.monotonic_ns()
+    assert recorded(tmp_path, "command") == []
+
+
+def test_ballots_are_not_memcached_s(client: MetaClient):
+    executor = MemcachedExecutor([client], Role.SITE, 0, None, None)
+    with pytest.raises(TypeError, match="InsertBallots"):
+        executor.execute(InsertBallots([]))
+
+
 def test_a_sleep_says_how_long_it_took_and_patience_ends_at_its_sum(client: MetaClient):
     executor = MemcachedExecutor([client], Role.SITE, 10**9, None, None)
     assert executor.execute(Sleep(1_000_000)).number >= 1_000_000
@@ -189,6 +390,25 @@ def test_an_armed_step_is_met_before_its_command_is_sent(
     assert (hit.step, hit.signal) == (here, signal.SIGCONT)
 
 
+def test_an_armed_step_is_met_before_the_pipeline_it_is_in(
+    client: MetaClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    page = ArmedPage.create(tmp_path / "page")
+    executor = MemcachedExecutor([client], Role.FLUSHER, 0, None, page)
+    seen: list[Status] = []
+    monkeypatch.setattr(
+        "signal.pthread_kill",
+        lambda _thread, _signal: seen.append(client.meta_get("q-key-1").status),
+    )
+    page.arm(step(Role.FLUSHER, DELETE, KeyKind.SLOT), signal.SIGCONT)
+    commands: list[Command] = [Set(slot(1), b"m"), Get(slot(1))]
+    executor.execute(Pipeline(commands))
+    assert seen == []
+    client.meta_delete("q-key-1")
+    executor.execute(Pipeline([*commands, Delete(slot(1)), Delete(slot(2))]))
+    assert seen == [Status.MISSING]  # once, and before the first command was sent
+
+
 def test_steps_of_all_roles_commands_and_keys_differ():
-    steps = {step(r, c, k) for r in Role for c in (GET, SET, INCR) for k in KeyKind}
-    assert len(steps) == len(Role) * 3 * len(KeyKind)
+    steps = {step(r, c, k) for r in Role for c in COMMAND_CODES.values() for k in KeyKind}
+    assert len(steps) == len(Role) * len(set(COMMAND_CODES.values())) * len(KeyKind)

@@ -42,17 +42,31 @@ def test_an_attempt_is_found_as_it_was_written(tmp_path: Path):
 
 def test_a_command_is_found_as_it_was_written(tmp_path: Path):
     journal = Journal(tmp_path, Role.FLUSHER)
-    journal.start_operation(queue=4)
-    journal.open(1, KeyKind.SLOT, 5)
+    journal.start_operation(queue=255)
+    journal.open(1, KeyKind.SLOT, 5, daemon=3)
     journal.close(Status.OK, number=2**63 + 1, cas=77, vote=mint(1, 2))
     assert collect_journal(tmp_path, tmp_path / "j.parquet") == 1
     with connect() as connection:
         found = connection.execute(
-            f"SELECT vote, number, cas, slot, pid, operation, queue, role, command, key, status "
+            f"SELECT vote, number, cas, slot, pid, operation, queue, daemon, "
+            f"role, command, key, status "
             f"FROM '{tmp_path}/j.parquet' WHERE begin_ns > 0 AND end_ns >= begin_ns"
         ).fetchall()
     assert found == [
-        (mint(1, 2), 2**63 + 1, 77, 5, os.getpid(), 1, 4, Role.FLUSHER, 1, KeyKind.SLOT, Status.OK)
+        (
+            mint(1, 2),
+            2**63 + 1,
+            77,
+            5,
+            os.getpid(),
+            1,
+            255,
+            3,
+            Role.FLUSHER,
+            1,
+            KeyKind.SLOT,
+            Status.OK,
+        )
     ]
 
 
@@ -65,6 +79,25 @@ def test_a_record_closed_after_its_segment_was_full_is_still_found(tmp_path: Pat
     assert collect_ledger(tmp_path, tmp_path / "l.parquet") == SEGMENT_RECORDS + 1
     acknowledged = [r for r in rows(tmp_path / "l.parquet") if r["outcome"] == 1]
     assert [r["vote"] for r in acknowledged] == [0]
+
+
+def test_commands_under_way_together_are_closed_each_in_its_own_segment(tmp_path: Path):
+    journal = Journal(tmp_path, Role.FLUSHER)
+    journal.start_operation()
+    opened = []
+    for n in range(SEGMENT_RECORDS + 2):
+        journal.open(1, KeyKind.SLOT, n, vote=n % 7, daemon=1)
+        opened.append(journal.opened())
+    for n in reversed(range(SEGMENT_RECORDS + 2)):
+        journal.resume(opened[n])
+        journal.close(Status.OK, number=n * 2, cas=n + 1)
+    assert collect_journal(tmp_path, tmp_path / "j.parquet") == SEGMENT_RECORDS + 2
+    with connect() as connection:
+        (right,) = connection.execute(
+            f"SELECT count(*) FROM '{tmp_path}/j.parquet' WHERE number = slot * 2 "
+            f"AND cas = slot + 1 AND vote = slot % 7 AND status = {Status.OK} AND daemon = 1"
+        ).fetchone() or (0,)
+    assert right == SEGMENT_RECORDS + 2
 
 
 def test_records_survive_sigkill_and_an_open_one_says_reply_unknown(tmp_path: Path):
