@@ -9,7 +9,7 @@ import click
 from harness import __version__
 from harness.errors import Exit, PollstormError
 
-VERBS: Final = ("run", "up", "audit", "report", "doctor")
+VERBS: Final = ("run", "up", "audit", "report", "explore", "doctor")
 
 
 class Verbs(click.Group):

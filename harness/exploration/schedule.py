@@ -1,12 +1,10 @@
 """From a path through the space to what happened, step by step, in the words of the protocol."""
 
-from typing import Final
+from itertools import pairwise
 
-from harness.exploration.automaton import Actor
 from harness.exploration.search import Finding
-from harness.exploration.space import Move, Space, Step
-from harness.exploration.store import MEMCACHED, message_of
-from harness.exploration.symmetry import Symmetry
+from harness.exploration.space import Space, Step
+from harness.exploration.store import message_of
 from harness.protocol.commands import (
     Add,
     Command,
@@ -27,42 +25,13 @@ from harness.protocol.commands import (
 )
 from harness.protocol.ticket import EPOCH_BITS
 
-ENVIRONMENT: Final = Actor("memcached", 0)  # to whom events belong that no process causes
-
 
 def steps_of(space: Space, finding: Finding) -> tuple[Step, ...]:
-    """What leads to the loss. The path's states may be renamed ones; here each has one name."""
-    if not finding.path:
-        return ()
-    symmetry = Symmetry(space) if space.reductions.symmetry else None
-    state = finding.path[0]
+    """What leads to the loss."""
     done: list[Step] = []
-    for goal in finding.path[1:]:
-        for after, move in successors(space, state):
-            same = symmetry.canonical_one(after) if symmetry else after
-            if same == goal:
-                state = after
-                done += move.steps
-                break
-        else:
-            raise RuntimeError("the path has a step that the space does not have")
+    for state, goal in pairwise(finding.path):
+        done += next(move.steps for after, move in space.successors(state) if after == goal)
     return tuple(done)
-
-
-def successors(space: Space, state: tuple[int, ...]) -> list[tuple[tuple[int, ...], Move]]:
-    """All states that follow, each with the move that leads there."""
-    store, *nodes = state
-    found = [((move.store, *nodes), move) for move in space.events(store)]
-    for process, node in enumerate(nodes):
-        for move in space.moves(process, store, node):
-            moved = [*nodes[:process], move.node, *nodes[process + 1 :]]
-            found.append(((move.store, *moved), move))
-    return found
-
-
-def commands_in(steps: tuple[Step, ...]) -> int:
-    """How many of them are memcached commands."""
-    return sum(isinstance(step.command, MEMCACHED) for step in steps)
 
 
 def say_key(key: Key) -> str:

@@ -13,12 +13,12 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from harness.exploration.rows import Column, Numbers, Rows, RowSet
-from harness.exploration.space import Move, Space
+from harness.exploration.space import Move, Space, State
 from harness.exploration.symmetry import Symmetry
 from harness.exploration.undisturbed import Judge, Judgement
 
 CHUNK: Final = 1 << 18  # states expanded at a time: some 100 MB of successors
-MOST_STATES: Final = 100_000_000  # some 5 GB
+MOST_STATES: Final = 50_000_000  # some 3 GB
 
 
 class Finding(NamedTuple):
@@ -28,7 +28,7 @@ class Finding(NamedTuple):
     states: int
     seconds: float
     commands: int  # of memcached: of the loss, or else of the longest schedule
-    path: tuple[tuple[int, ...], ...] = ()  # from the first state to the loss
+    path: tuple[State, ...] = ()  # from the first state to the loss
     judgement: Judgement = Judgement()
     overlap: bool = False  # the loss is an overlap, and nothing worse was found
     taken: tuple[int, ...] = ()  # by memcached itself: the most of any state
@@ -110,12 +110,12 @@ class Search:
         self._tables.append(MoveTable(space, None))
         self._symmetry = Symmetry(space) if space.reductions.symmetry else None
         self._watch = Watch(space)
-        self._worst: tuple[int, Judgement, int] | None = None  # state, judgement, commands
+        self._worst: tuple[int, int] | None = None  # state, commands
         self._overlap: tuple[int, int] | None = None  # state, commands
         self._taken: tuple[int, ...] = ()
         self._began = time.monotonic()
 
-    def run(self) -> Finding:
+    def run(self, tell: Callable[[str], None] = lambda _line: None) -> Finding:
         """Search. The first loss that is met has the fewest memcached commands."""
         first = np.array([self._space.start()], np.int32)
         self._enter(first, np.array([-1]), 0)
@@ -132,6 +132,7 @@ class Search:
             if self._is_over() or level[0] == level[1]:
                 return self._finding(commands)
             commands += 1
+            tell(f"{self._states.size:,} states, {commands} memcached commands deep")
 
     def _visit(self, states: tuple[int, int], commands: int, *, free: bool) -> tuple[int, int]:
         """Enter all states that follow these; the numbers of those that are new."""
@@ -162,7 +163,7 @@ class Search:
             if len(judgement.taken) > len(self._taken):
                 self._taken = judgement.taken
             if judgement.is_bad and self._worst is None:
-                self._worst = (first + position, judgement, commands)
+                self._worst = (first + position, commands)
         if self._overlap is None:
             for position in self._watch.overlaps(rows):
                 self._overlap = (first + position, commands)
@@ -179,8 +180,9 @@ class Search:
             "safe", self._states.size, seconds, commands, taken=self._taken, peak_mib=peak
         )
         if self._worst:
-            state, judgement, commands = self._worst
+            state, commands = self._worst
             path = self._path(state)
+            judgement = self._watch.judge_one(path[-1])  # again: the votes have other names now
             return finding._replace(
                 verdict="loses", commands=commands, path=path, judgement=judgement
             )
@@ -192,12 +194,14 @@ class Search:
             return finding._replace(verdict="loses", commands=commands, path=path, overlap=True)
         return finding
 
-    def _path(self, state: int) -> tuple[tuple[int, ...], ...]:
-        path = []
+    def _path(self, state: int) -> tuple[State, ...]:
+        """From the first state to this one, everybody with one name all the way."""
+        path: list[State] = []
         while state >= 0:
             path.append(self._states.row(state))
             state = int(self._parents[state, 0])
-        return tuple(reversed(path))
+        path.reverse()
+        return self._symmetry.unrenamed(path) if self._symmetry else tuple(path)
 
 
 class Watch:
@@ -224,6 +228,10 @@ class Watch:
             judgement = self._judged[store]
             if judgement.is_bad or judgement.taken:
                 yield position, judgement
+
+    def judge_one(self, state: State) -> Judgement:
+        """What one quiet state comes to."""
+        return self._judge.judge(self._space.stores[state[0]])
 
     def overlaps(self, rows: Rows) -> Iterator[int]:
         """Positions of states in which two hold the lock, and nobody has been robbed of it."""

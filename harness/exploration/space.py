@@ -1,7 +1,7 @@
 """Which states follow a state, one process or event at a time, by numbers that stand for values."""
 
 from collections.abc import Callable, Iterator
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 from harness.exploration.automaton import (
     ACKNOWLEDGED,
@@ -36,7 +36,8 @@ from harness.protocol.queue import Receipt, Terms, VotingProtocol
 OVER: Final = Reply(Status.OVER)
 MOST_LOCAL: Final = 1_000  # steps that a machine takes in a row without touching anything shared
 
-ProtocolOf = Callable[[Terms], VotingProtocol]
+State: TypeAlias = tuple[int, ...]  # a store, then a node for each process
+ProtocolOf: TypeAlias = Callable[[Terms], VotingProtocol]
 
 
 class Step(NamedTuple):
@@ -83,8 +84,8 @@ class Space:
             self.stores.append(store)
         return number
 
-    def start(self) -> tuple[int, ...]:
-        """The first state: a store, then a node for each process."""
+    def start(self) -> State:
+        """The first state."""
         nodes = []
         for automaton in self.actors:
             landed = self._settle(automaton, self.first, automaton.start, ())
@@ -117,6 +118,15 @@ class Space:
                 if s != store or n != node:
                     found.append(Move(s, n, commands, trail))
         return found
+
+    def successors(self, state: State) -> Iterator[tuple[State, Move]]:
+        """All states that follow, each with the move that leads there."""
+        store, *nodes = state
+        for move in self.events(store):
+            yield (move.store, *nodes), move
+        for process, node in enumerate(nodes):
+            for move in self.moves(process, store, node):
+                yield (move.store, *nodes[:process], move.node, *nodes[process + 1 :]), move
 
     def _raw(
         self, automaton: Automaton, store: int, node: int

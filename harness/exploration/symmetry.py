@@ -8,6 +8,7 @@ A machine must not look into a message, or the messages would not be interchange
 """
 
 from collections.abc import Callable, Hashable, Sequence
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from harness.exploration.bounds import WRITER
 from harness.exploration.rows import MULTIPLIER, SHIFT, Column, Rows
-from harness.exploration.space import Space
+from harness.exploration.space import Space, State
 from harness.exploration.store import Store, message_of
 from harness.protocol.commands import Reply
 
@@ -54,9 +55,29 @@ class Symmetry:
             rows[chosen] = self._renamed(rows[chosen], tuple(order[chosen[0]].tolist()))
         return rows
 
-    def canonical_one(self, state: tuple[int, ...]) -> tuple[int, ...]:
-        """The same for one state."""
-        return tuple(self.canonical(np.array([state], np.int32))[0].tolist())
+    def unrenamed(self, path: Sequence[State]) -> tuple[State, ...]:
+        """A path of renamed states, as it is when the names of the first state are kept."""
+        names = tuple(
+            range(len(path[0]) - 1)
+        )  # who in the path is whom: path = renamed(told, names)
+        told = [path[0]]
+        for state, goal in pairwise(path):
+            after, order = self._leading_to(state, goal)
+            told.append(self._renamed_one(after, _inverse(names)))
+            names = tuple(names[old] for old in order)
+        return tuple(told)
+
+    def _leading_to(self, state: State, goal: State) -> tuple[State, tuple[int, ...]]:
+        """The state that follows and became the goal by renaming, and who came to which place."""
+        for after, _ in self._space.successors(state):
+            rows = np.array([after], np.int32)
+            order = tuple(self._order(rows)[0].tolist())
+            if self._renamed_one(after, order) == goal:
+                return after, order
+        raise RuntimeError("the path has a step that the space does not have")
+
+    def _renamed_one(self, state: State, order: tuple[int, ...]) -> State:
+        return tuple(self._renamed(np.array([state], np.int32), order)[0].tolist())
 
     def _order(self, rows: Rows) -> NDArray[np.int64]:
         """Which process comes to each place: the writers' places first, then the readers'."""
@@ -172,6 +193,10 @@ class Symmetry:
             ]
 
         return mentions
+
+
+def _inverse(order: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(order.index(place) for place in range(len(order)))
 
 
 def _said_of(store: Store, process: int, writes: bool) -> Hashable:

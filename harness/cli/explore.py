@@ -1,0 +1,125 @@
+"""`pollstorm explore`: every order of a few processes' commands, and the shortest that loses."""
+
+from typing import Any, Final
+
+import click
+import msgspec
+from rich.console import Console
+
+from harness.errors import Exit, PlanError
+from harness.exploration.bounds import READER, WRITER, Bounds
+from harness.exploration.report import Exploration, describe
+from harness.exploration.search import Search
+from harness.exploration.space import Space
+from harness.exploration.table import print_exploration
+from harness.modes.mode import find_mode
+from harness.protocol.queue import Terms
+
+MOST_WRITERS: Final = 8  # far beyond exhaustion already at half of it
+MOST_READERS: Final = 6
+MOST_DRAINS: Final = 20
+MOST_TAKEOVERS: Final = 20
+
+EXAMPLES = """\b
+Examples:
+  pollstorm explore classic --writers 1 --readers 1 --takeovers 1
+  pollstorm explore classic --cold --takeovers 0
+  pollstorm explore ticket --writers 2 --readers 2
+  pollstorm explore ticket --drains 2 --wipe --json | jq .verdict
+
+Exit codes: 0 no loss in all states, 3 the bounds were not exhausted, 99 it loses."""
+
+
+@click.command(epilog=EXAMPLES, short_help="Every order of a few commands: the shortest loss.")
+@click.argument("protocol")
+@click.option(
+    "--writers",
+    type=click.IntRange(1, MOST_WRITERS),
+    default=2,
+    show_default=True,
+    metavar="N",
+    help="Processes with one vote each.",
+)
+@click.option(
+    "--readers",
+    type=click.IntRange(0, MOST_READERS),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Processes that drain.",
+)
+@click.option(
+    "--drains",
+    type=click.IntRange(1, MOST_DRAINS),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Drains of each reader, one after the other.",
+)
+@click.option(
+    "--takeovers",
+    type=click.IntRange(0, MOST_TAKEOVERS),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="How often patience may end, or an owned lock expire while it is held.",
+)
+@click.option("--cold", is_flag=True, help="Nothing is in memcached at the start.")
+@click.option(
+    "--crash",
+    type=click.Choice([WRITER, READER]),
+    help="One process of this kind may die, before any of its commands.",
+)
+@click.option("--wipe", is_flag=True, help="Once, all items of one memcached vanish.")
+@click.option("--evict-pointer", is_flag=True, help="Once, a pointer vanishes.")
+@click.option(
+    "--expire-tombstones", is_flag=True, help="Once, more time passes than a tombstone lives."
+)
+@click.option(
+    "--lost-reply", is_flag=True, help="Once, memcached's reply is lost, or else the command."
+)
+@click.option(
+    "--max-states",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Give up after so many; exit code 3.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def explore(
+    protocol: str, crash: str | None, max_states: int | None, as_json: bool, **chosen: Any
+) -> int:
+    """Visit every interleaving of the processes' commands within the bounds.
+
+    PROTOCOL is the name of a mode that has a queue: classic, owned, ticket, mirrored or your own.
+    Prints the shortest schedule, in memcached commands, that loses an acknowledged vote or delivers
+    one twice; or that there is none.
+    """
+    bounds = Bounds(crash=crash or "", **chosen)
+    space = space_of(protocol, bounds)
+    search = Search(space, max_states)
+    console = Console()
+    if as_json or not console.is_terminal:
+        finding = search.run()
+    else:
+        with console.status("exploring") as status:
+            finding = search.run(lambda line: status.update(f"exploring: {line}"))
+    found = describe(protocol, space, finding)
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(found)))
+    else:
+        print_exploration(found, console)
+    return exit_code(found)
+
+
+def space_of(protocol: str, bounds: Bounds) -> Space:
+    """The space of a mode's protocol. Raises PlanError for a mode that queues nothing."""
+    mode = find_mode(protocol)
+    if mode.protocol(Terms()).drain is None:
+        raise PlanError(f"{protocol} has no queue, so there is no order of commands to explore")
+    return Space(mode.protocol, bounds)
+
+
+def exit_code(found: Exploration) -> Exit:
+    """What the verdict means for a script."""
+    codes = {"safe": Exit.OK, "loses": Exit.BROKEN_PROMISE, "unfinished": Exit.INCONCLUSIVE}
+    return codes[found.verdict]
