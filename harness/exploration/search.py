@@ -8,6 +8,7 @@ import resource
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from operator import attrgetter
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ from harness.exploration.space import Move, Space, State
 from harness.exploration.symmetry import Symmetry
 from harness.exploration.undisturbed import Judge, Judgement
 
+COMMANDS: Final = attrgetter("commands")
 CHUNK: Final = 1 << 18  # states expanded at a time: some 100 MB of successors
 MOST_STATES: Final = 50_000_000  # some 3 GB
 
@@ -74,13 +76,15 @@ class MoveTable:
         return Ways(origin, rows)
 
     def _enter(self, number: int, pair: list[int]) -> None:
-        for commands in (0, 1):
-            moves = [move for move in self._moves(pair) if move.commands == commands]
-            self._targets = _room(self._targets, self._used + len(moves))
-            self._spans[number, 2 * commands : 2 * commands + 2] = self._used, len(moves)
-            for move in moves:
-                self._targets[self._used] = move.store, move.node
-                self._used += 1
+        """Note the moves of one pair, those that cost nothing first."""
+        moves = sorted(self._moves(pair), key=COMMANDS)
+        start, count = self._used, len(moves)
+        free = sum(not move.commands for move in moves)
+        self._spans[number] = (start, free, start + free, count - free)
+        self._used += count
+        self._targets = _room(self._targets, self._used)
+        if moves:
+            self._targets[start : self._used] = [(move.store, move.node) for move in moves]
 
     def _moves(self, pair: list[int]) -> list[Move]:
         if self._process is None:
