@@ -158,11 +158,14 @@ def test_chunks_that_were_never_sent_are_certainly_not_applied(failure: BaseExce
     commands = [Get(key(f"k{n}")) for n in range(CHUNK_COMMANDS + 3)]
     script = ScriptedSocket([b"EN\r\n" * 5], ends=failure)
     client = connected(script)
+    again = ScriptedSocket([b"EN\r\n" * 3])  # a server that would answer on a new connection
+    client._connect = lambda: setattr(client, "sock", again)  # type: ignore[method-assign]
     replies = client.pipeline(commands)
     assert replies == (
         [Reply(Status.MISSING)] * 5 + [LOST] * (CHUNK_COMMANDS - 5) + [UNREACHABLE] * 3
     )
     assert len(script.sent) == 1
+    assert again.sent == []
     assert client.sock is None
 
 
