@@ -1,6 +1,7 @@
 """What lies where in a run folder, and how it gets there: whole or not at all.
 
     <run>/plan.toml environment.json events.jsonl result.json junit.xml summary.md index.html
+    <run>/simulation.json        only of a simulated run: the service times that it was played with
     <run>/tables/*.csv  figures/*.png  logs/*
     <run>/<trial>/ledger.parquet journal.parquet ballots.parquet trial.json
     <run>/<trial>/raw/*          the records as they were written, until they are Parquet
@@ -85,6 +86,7 @@ class RunFolder:
         self.plan_file = path / "plan.toml"
         self.result_file = path / "result.json"
         self.events_file = path / "events.jsonl"
+        self.simulation_file = path / "simulation.json"
         self.environment_file = path / "environment.json"
         self.logs = path / "logs"
         self.figures = path / "figures"
@@ -122,6 +124,11 @@ class RunFolder:
         if not folder.plan_file.is_file():
             raise PlanError(f"{path} is no run folder: it has no plan.toml")
         return folder
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether all that lies here happened in virtual time."""
+        return self.simulation_file.is_file()
 
     def plan(self) -> Plan:
         return read_plan(self.plan_file)

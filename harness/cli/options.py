@@ -1,5 +1,9 @@
 """Flags that more than one verb has."""
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
 import click
 
 from harness.errors import PlanError
@@ -21,6 +25,47 @@ allow_target = click.option(
     metavar="HOST",
     help="A host other than this machine that is yours to load; may be repeated.",
 )
+
+Verb = TypeVar("Verb", bound=Callable[..., Any])
+
+OF_THE_PLAN: Final = (
+    click.option("--modes", metavar="A,B", help="Modes to drive, in this order."),
+    click.option(
+        "--duration",
+        type=float,
+        metavar="S",
+        help="Seconds of load; the curve and the faults' times stretch with it.",
+    ),
+    click.option("--peak", type=float, metavar="VOTES_PER_S", help="Rate at the spike's peak."),
+    click.option("--workers", type=int, metavar="N", help="Site processes."),
+    click.option("--threads", type=int, metavar="N", help="Threads per site process."),
+    click.option("--flushers", type=int, metavar="N", help="Flusher processes."),
+    click.option("--repeat", type=int, metavar="N", help="Repetitions of each mode."),
+    click.option("--slo", multiple=True, metavar="'p99<250ms'", help="Threshold; may be repeated."),
+    click.option("--seed", type=int, metavar="N", help="Seed of arrivals, choices and voters."),
+    click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="The run folder."),
+    click.option("--json", "as_json", is_flag=True, help="Print result.json instead of a table."),
+)
+
+
+def plan_options(verb: Verb) -> Verb:
+    """The flags of whatever plays a plan. `changes_of` reads those that change it."""
+    for option in reversed(OF_THE_PLAN):
+        verb = option(verb)
+    return verb
+
+
+def changes_of(flags: dict[str, Any]) -> dict[str, Any]:
+    """What the flags change, by the plan's dotted keys; None where a flag was not given."""
+    return {
+        "arrivals.peak_per_s": flags["peak"],
+        "site.workers": flags["workers"],
+        "site.threads": flags["threads"],
+        "flusher.processes": flags["flushers"],
+        "repeat": flags["repeat"],
+        "seed": flags["seed"],
+        "slo": list(flags["slo"]) or None,
+    }
 
 
 def existing_services(

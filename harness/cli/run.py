@@ -9,7 +9,14 @@ from typing import Any, Final
 import click
 from rich.console import Console
 
-from harness.cli.options import allow_target, database, existing_services, memcached
+from harness.cli.options import (
+    allow_target,
+    changes_of,
+    database,
+    existing_services,
+    memcached,
+    plan_options,
+)
 from harness.cli.progress import progress_on
 from harness.errors import PlanError
 from harness.modes.mode import known_modes
@@ -21,15 +28,18 @@ from harness.plan import (
     with_changes,
 )
 from harness.report.table import print_result
+from harness.result import RunResult
 from harness.run import Destination
 from harness.run import run as run_plan
+from harness.run_folder import RunFolder
 
 PASSWORD: Final = re.compile(r"(mysql://[^:@/]*:)[^@]*@")
 
-EPILOG = f"""\b
+KNOWN: Final = f"""\b
 Scenarios: {", ".join(known_scenarios())}
 Modes: {", ".join(known_modes())}
-
+"""
+EPILOG: Final = f"""{KNOWN}
 \b
 Examples:
   pollstorm run controversial-poll
@@ -42,22 +52,7 @@ A flag that is not given leaves the scenario's own value.
 
 @click.command(epilog=EPILOG)
 @click.argument("scenario")
-@click.option("--modes", metavar="A,B", help="Modes to drive, in this order.")
-@click.option(
-    "--duration",
-    type=float,
-    metavar="S",
-    help="Seconds of load; the curve and the faults' times stretch with it.",
-)
-@click.option("--peak", type=float, metavar="VOTES_PER_S", help="Rate at the spike's peak.")
-@click.option("--workers", type=int, metavar="N", help="Site processes.")
-@click.option("--threads", type=int, metavar="N", help="Threads per site process.")
-@click.option("--flushers", type=int, metavar="N", help="Flusher processes.")
-@click.option("--repeat", type=int, metavar="N", help="Repetitions of each mode.")
-@click.option("--slo", multiple=True, metavar="'p99<250ms'", help="Threshold; may be repeated.")
-@click.option("--seed", type=int, metavar="N", help="Seed of arrivals, choices and voters.")
-@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="The run folder.")
-@click.option("--json", "as_json", is_flag=True, help="Print result.json instead of a table.")
+@plan_options
 @memcached
 @database
 @allow_target
@@ -65,45 +60,39 @@ def run(
     scenario: str,
     out: Path | None,
     as_json: bool,
-    duration: float | None,
-    modes: str | None,
-    peak: float | None,
-    workers: int | None,
-    threads: int | None,
-    flushers: int | None,
-    repeat: int | None,
-    slo: tuple[str, ...],
-    seed: int | None,
     memcached: str | None,
     database: str | None,
     allow_target: tuple[str, ...],
+    **flags: Any,
 ) -> int:
     """Drive SCENARIO through its modes and account for every vote.
 
     SCENARIO is a name from locustfiles/ or a TOML file. The report lands in
     reports/<UTC>-<scenario>/, and reports/latest points to the newest one.
     """
-    changes = {
-        "arrivals.peak_per_s": peak,
-        "site.workers": workers,
-        "site.threads": threads,
-        "flusher.processes": flushers,
-        "repeat": repeat,
-        "seed": seed,
-        "slo": list(slo) or None,
-    }
-    plan = plan_with(read_plan(find_scenario(scenario)), duration, modes, changes)
+    plan = plan_of(scenario, flags, changes_of(flags))
     existing = existing_services(memcached, database, allow_target)
     console = Console(stderr=as_json)
     with progress_on(console) as progress:
         command = repeat_command(sys.argv[1:])
         folder, result = run_plan(plan, Destination(out=out), existing, command, progress)
+    return show(folder, result, console, as_json=as_json)
+
+
+def show(folder: RunFolder, result: RunResult, console: Console, *, as_json: bool) -> int:
+    """Print what was found, and where it lies; the exit code."""
     if as_json:
         sys.stdout.buffer.write(folder.result_file.read_bytes() + b"\n")
     else:
         print_result(result, console)
         console.print(f"\nReport: {folder.page}", soft_wrap=True, highlight=False)
     return result.exit_code
+
+
+def plan_of(scenario: str, flags: dict[str, Any], changes: dict[str, Any]) -> Plan:
+    """The scenario's plan with the flags put in. Raises PlanError."""
+    plan = read_plan(find_scenario(scenario))
+    return plan_with(plan, flags["duration"], flags["modes"], changes)
 
 
 def plan_with(

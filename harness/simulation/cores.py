@@ -50,7 +50,7 @@ class Gil:
 class Thread:
     """What computes. Subclasses say for how long, and what comes of it."""
 
-    __slots__ = ("_gil", "_ended", "cores", "left_ns")
+    __slots__ = ("_ended", "_gil", "cores", "left_ns")
 
     def __init__(self, cores: "Cores", gil: Gil | None = None) -> None:
         self.cores = cores
@@ -87,7 +87,7 @@ class Thread:
         cores.release()
 
     def resume(self, start_ns: int) -> int:
-        """The length of the burst that begins then: the rest of an interrupted one, or a new one."""
+        """The length of the burst that begins then: the rest of an interrupted one, or a new."""
         if self.left_ns:
             left_ns, self.left_ns = self.left_ns, 0
             return left_ns
@@ -102,7 +102,7 @@ class Cores:
     def __init__(
         self, events: Events, number: int, wake_ns: Callable[[], int], switch_ns: int
     ) -> None:
-        """`wake_ns` draws how long an idle core takes to begin; `switch_ns`: from one to another."""
+        """`wake_ns` draws how long an idle core takes to begin, a busy one takes `switch_ns`."""
         self.events = events
         self.busy_ns = 0  # of all bursts that began, without awakenings and switches
         self._number = number

@@ -103,7 +103,7 @@ class MemcachedDaemon:
 
 
 class CommitLog:
-    """The disk, which makes durable what waits for it, all at once, and then what came meanwhile."""
+    """The disk, which makes all durable that waits for it, and then what came meanwhile."""
 
     def __init__(self, events: Events, commit_ns: Draw, wait_ns: int) -> None:
         """`wait_ns`: how long the first waits for others before it goes ahead (group commit)."""

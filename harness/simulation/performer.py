@@ -31,7 +31,7 @@ from harness.protocol.commands import (
     Status,
 )
 from harness.simulation.cores import Cores, Gil, Thread
-from harness.simulation.daemons import Answered, Asked, CountBallots
+from harness.simulation.daemons import Answered, CountBallots
 from harness.simulation.events import Act, Events
 from harness.simulation.records import ThreadJournal
 from harness.simulation.service_times import Draw
@@ -47,7 +47,7 @@ class Armed:
     """Faults that wait at steps of a protocol: each stops the process that comes there first."""
 
     def __init__(self) -> None:
-        self.steps: dict[int, Callable[["Process"], None]] = {}
+        self.steps: dict[int, Callable[[Process], None]] = {}
 
     def met(self, role: Role, command: Command) -> Callable[["Process"], None] | None:
         """The fault that is armed at a command, which is over with this."""
@@ -98,9 +98,24 @@ class Performer(Thread):
     """Runs one machine after the other, each journalled as an operation of its own."""
 
     __slots__ = (
-        "_armed", "_asked", "_asked_ns", "_client_ns", "_done", "_epilogue_ns", "_events",
-        "_finishing", "_habits", "_machine", "_memcached", "_database", "_prologue_ns", "_reply", "_result",
-        "_role", "journal", "process",
+        "_armed",
+        "_asked",
+        "_asked_ns",
+        "_client_ns",
+        "_database",
+        "_done",
+        "_epilogue_ns",
+        "_events",
+        "_finishing",
+        "_habits",
+        "_machine",
+        "_memcached",
+        "_prologue_ns",
+        "_reply",
+        "_result",
+        "_role",
+        "journal",
+        "process",
     )  # fmt: skip
 
     def __init__(
@@ -125,7 +140,7 @@ class Performer(Thread):
         self._database = database
         self._machine: Machine[Any] | None = None
         self._done: Callable[[Any], None] | None = None
-        self._asked: Asked | None = None
+        self._asked: Any = None  # the command that is under way, or about to be
         self._asked_ns = 0
         self._reply: Reply | None = None
         self._prologue_ns = self._epilogue_ns = 0
@@ -178,6 +193,7 @@ class Performer(Thread):
         """What the machine wants next, into `_asked`; how long it takes to ask for it."""
         machine = self._machine
         assert machine is not None
+        asked: Any
         try:
             asked = next(machine) if reply is None else machine.send(reply)
             while True:
@@ -210,7 +226,7 @@ class Performer(Thread):
                 self._ready()
             return
         if self._armed.steps:
-            stop = self._armed.met(self._role, asked)  # type: ignore[arg-type]
+            stop = self._armed.met(self._role, asked)
             if stop is not None:
                 self.process.hold(self._depart)
                 stop(self.process)

@@ -1,7 +1,6 @@
 """Ledger and journal of a simulated trial: the same records as on a real one, in memory."""
 
 import struct
-from pathlib import Path
 from typing import Final
 
 from harness.history.journal import JOURNAL_DTYPE, Role

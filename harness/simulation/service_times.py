@@ -5,6 +5,7 @@ between two quantiles is taken to be spread evenly. All times are in nanoseconds
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -103,5 +104,5 @@ def _drawn(random: np.random.Generator, distribution: Quantiles) -> Iterator[int
 
 
 def _is_distribution(value: tuple[Any, ...]) -> bool:
-    ascending = all(a <= b for a, b in zip(value, value[1:], strict=False))
+    ascending = all(a <= b for a, b in pairwise(value))
     return len(value) == len(PROBABILITIES) and ascending and value[0] >= 0

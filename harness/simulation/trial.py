@@ -33,7 +33,9 @@ class Machine(NamedTuple):
     cores: int
 
 
-def play(plan: Plan, mode_name: str, repetition: int, machine: Machine, trial: TrialFolder) -> Played:
+def play(
+    plan: Plan, mode_name: str, repetition: int, machine: Machine, trial: TrialFolder
+) -> Played:
     """Play it and write its folder. The same arguments give the same bytes.
 
     Raises PlanError for a mode that is none, RecordingError when there is no room.

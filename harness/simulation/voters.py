@@ -26,7 +26,16 @@ KINDS: Final = {int(kind): kind for kind in RequestKind}
 class Attempt:
     """One request under way."""
 
-    __slots__ = ("answered", "crowd", "number", "planned_ns", "row", "sent_ns", "taken_ns", "worker")
+    __slots__ = (
+        "answered",
+        "crowd",
+        "number",
+        "planned_ns",
+        "row",
+        "sent_ns",
+        "taken_ns",
+        "worker",
+    )
 
     def __init__(
         self, crowd: "Crowd", row: int, number: int, planned_ns: int, taken_ns: int
@@ -153,9 +162,7 @@ class Crowd:
         may_retry = outcome is Outcome.UNKNOWN or status == 503
         if kind is RequestKind.VOTE and may_retry and attempt.number <= self._voters.retries:
             wait_ns = round(RETRY_AFTER_S.get(status, IMPATIENT_S) * NS_PER_S)
-            again = Attempt(
-                self, row, attempt.number + 1, attempt.planned_ns, now_ns + wait_ns
-            )
+            again = Attempt(self, row, attempt.number + 1, attempt.planned_ns, now_ns + wait_ns)
             self._events.at(now_ns + wait_ns + self._wake_lag_ns(), again.send)
             return
         self._free_ns.append(now_ns)

@@ -62,9 +62,7 @@ class World:
         self._draws = draws = Draws(seed)
         self._times = times
         events = self.events
-        self._cores = Cores(
-            events, cores, draws.of("wake", times.wake_ns), times.switch_each_ns
-        )
+        self._cores = Cores(events, cores, draws.of("wake", times.wake_ns), times.switch_each_ns)
         self._armed = Armed()
         self._pids = FIRST_PID
         self._habits = Habits(

@@ -1,0 +1,151 @@
+"""One simulated run: the plan's modes in virtual time, audited and reported as a real one.
+
+Trials do not depend on one another, so they are played by several processes at once. A run that
+fails or is interrupted half-way ends them, and reports what there is, marked partial.
+"""
+
+import multiprocessing
+import signal
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from datetime import UTC, datetime
+from os import sched_getaffinity
+from platform import python_version
+from typing import Final
+
+import msgspec
+
+from harness import __version__
+from harness.audit.examination import audit_run
+from harness.errors import PollstormError
+from harness.modes.mode import find_mode
+from harness.plan import Plan
+from harness.report.page import render
+from harness.result import RunResult
+from harness.run import Destination, Noted, require_disk
+from harness.run_folder import RunFolder, write_atomically
+from harness.services.interruption import interruptible, uninterrupted
+from harness.simulation.service_times import ServiceTimes
+from harness.simulation.trial import Machine, Played, play
+from harness.trial import Progress
+
+PLAYED: Final = 9  # of the twelve steps of a run: the files of a trial are written
+END_S: Final = 5.0  # a process that was told to end does so at once
+
+
+class Simulation(msgspec.Struct, frozen=True, kw_only=True):
+    """`simulation.json`: what was simulated. Its presence marks a run as simulated."""
+
+    cores: int
+    service_times: ServiceTimes
+
+
+def simulate(
+    plan: Plan, destination: Destination, machine: Machine, command: str, progress: Progress
+) -> tuple[RunFolder, RunResult]:
+    """Play the plan's modes, account for every vote, write the report.
+
+    `command` is what repeats the run. Raises PlanError before anything is played. Whatever ends
+    the run later raises its PollstormError when the partial report has been written.
+    """
+    started = datetime.now(UTC)
+    progress.step("", 1, "resolve the plan")
+    for name in (*plan.modes, *(name for fault in plan.faults for name in fault.modes)):
+        find_mode(name)
+    require_disk(plan, destination)
+    stamp = started.strftime("%Y%m%dT%H%M%SZ")
+    out = destination.out or destination.parent / f"{stamp}-{plan.scenario}-simulated"
+    folder = RunFolder.create(destination.parent, plan, out)
+    progress = Noted(progress, folder)
+    _describe(folder, machine)
+    failure: PollstormError | None = None
+    with interruptible():
+        try:
+            for played in _play_all(plan, machine, folder):
+                progress.step(played.name, PLAYED, _told(played))
+        except PollstormError as error:
+            failure = error
+            folder.note_event("ended early", error=str(error))
+        progress.step("", 10, "audit and measure")
+        result = audit_run(
+            folder,
+            command=command,
+            started_utc=started.isoformat(timespec="seconds"),
+            partial=failure is not None,
+            failed_with=failure.exit_code if failure else None,
+        )
+        progress.step("", 12, "report")
+        render(folder, result)
+    if failure:
+        raise type(failure)(f"{failure}; what was played is in {folder.path}") from failure
+    return folder, result
+
+
+def _play_all(plan: Plan, machine: Machine, folder: RunFolder) -> Iterable[Played]:
+    """Each trial as it is done. No process is left when this ends, however it ends."""
+    wanted = [(mode, number) for number in range(1, plan.repeat + 1) for mode in plan.modes]
+    at_once = min(len(wanted), len(sched_getaffinity(0)))
+    if at_once == 1:
+        for mode, number in wanted:
+            yield play(plan, mode, number, machine, folder.trial(mode, number))
+        return
+    pool = ProcessPoolExecutor(
+        at_once,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_leave_signals_to_the_parent,
+    )
+    try:
+        futures = [
+            pool.submit(play, plan, mode, number, machine, folder.trial(mode, number))
+            for mode, number in wanted
+        ]
+        for future in as_completed(futures):
+            yield future.result()
+    except BrokenProcessPool as error:
+        raise PollstormError(
+            "a simulating process was killed, most likely for want of memory; "
+            "simulate fewer modes at once, or a lower --peak"
+        ) from error
+    finally:
+        with uninterrupted():
+            _end(pool)
+
+
+def _leave_signals_to_the_parent() -> None:
+    """Ctrl-C on a terminal reaches the whole group; the parent ends its children itself."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+def _end(pool: ProcessPoolExecutor) -> None:
+    pool.shutdown(wait=False, cancel_futures=True)
+    children = multiprocessing.active_children()
+    for child in children:
+        with suppress(OSError):
+            child.terminate()
+    for child in children:
+        child.join(END_S)
+
+
+def _describe(folder: RunFolder, machine: Machine) -> None:
+    """What it stands on, in full for the next simulation and in short for the page."""
+    simulation = Simulation(cores=machine.cores, service_times=machine.times)
+    encoded = msgspec.json.format(msgspec.json.encode(simulation))
+    write_atomically(folder.simulation_file, encoded)
+    environment = {
+        "simulated": True,
+        "simulated cores": machine.cores,
+        "service times": machine.times.origin,
+        "pollstorm": __version__,
+        "python": python_version(),
+    }
+    write_atomically(folder.environment_file, msgspec.json.encode(environment))
+
+
+def _told(played: Played) -> str:
+    return (
+        f"played {played.votes:,} votes, {played.commands:,} commands in {played.seconds:.1f} s "
+        f"({played.votes / played.seconds:,.0f} votes/s)"
+    )

@@ -1,0 +1,248 @@
+"""Service times measured in the histories of a real run.
+
+What is estimated from what. A command is *alone* if no other command of anybody was under way,
+and *warm* if its thread had another answered less than `WARM_NS` before: everybody is awake then,
+nobody queues, and its time is the computing of both sides.
+
+    memcached_ns, client_ns   alone and warm commands of memcached. The journal sees their sum; it
+                              is shared out by `DAEMON_SHARE`. The client has the time between
+                              two commands of one operation besides.
+    pipelined_ns              commands of pipelines: their whole time over their number.
+    wake_ns                   alone commands that are not warm, by how much they take longer.
+    oversleep_ns              from a failed try for the lock to the next one, less the nap.
+    insert_ns, commit_ns      ballots inserted alone, shared out by `COMMIT_SHARE`.
+    row_ns                    batches: what a ballot more costs.
+    http_ns, python_ns        requests that were alone: what is left of the time from sent to
+                              answered without the commands, half and half.
+    wake_lag_ns               how late free voters sent.
+
+What a run cannot tell it does not: `switch_each_ns` is contained in the commands' own times, and
+`count_row_ns`, and all for which the run has fewer than `ENOUGH` cases, are taken from the service
+times that come with pollstorm. `origin` names them.
+"""
+
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from harness.errors import HistoryError, PlanError
+from harness.history.journal import JOURNAL_DTYPE, Role
+from harness.history.ledger import LEDGER_DTYPE, RequestKind
+from harness.history.store import quoted, reading, require_columns
+from harness.protocol.commands import (
+    COMMAND_CODES,
+    Add,
+    Delete,
+    Get,
+    Incr,
+    InsertBallot,
+    KeyKind,
+    Set,
+    Status,
+)
+from harness.protocol.queue import NAP_NS
+from harness.run_folder import RunFolder, TrialFolder
+from harness.simulation.service_times import Quantiles, ServiceTimes, quantiles, shipped
+
+Values = npt.NDArray[np.float64]
+
+ENOUGH: Final = 50  # cases for a distribution whose 95 % quantile has some five beyond it
+LONG_PIPELINE: Final = 10  # commands, among which the first and the last make no difference
+WARM_NS: Final = 100_000
+IDLE_NS: Final = 500_000
+"""Between these a core may still be awake or not."""
+LONGEST_NAP_NS: Final = 10 * NAP_NS  # more is a stall or the end of another story
+DAEMON_SHARE: Final = 0.45
+"""Of a command's time, the daemon's. By the processor time that the kernel accounted to both: 12.1
+and 15.2 µs a command, one writer alone on two cores (bench/competitors.py)."""
+COMMIT_SHARE: Final = 0.5
+"""Of the time of a ballot inserted alone, the disk's."""
+MEMCACHED: Final = tuple(COMMAND_CODES[kind] for kind in (Get, Set, Add, Incr, Delete))
+INSERT: Final = COMMAND_CODES[InsertBallot]
+
+
+def calibrate(folder: RunFolder) -> ServiceTimes:
+    """The service times of the run. Raises PlanError when it has no trial to measure in."""
+    trials = [trial for found in folder.trials().values() for trial in found]
+    try:
+        journal = pd.concat([_journal(trial) for trial in trials]) if trials else pd.DataFrame()
+        overheads = [_overheads(trial) for trial in trials]
+        lags = [_wake_lags(trial) for trial in trials]
+    except HistoryError as error:
+        raise PlanError(f"{folder.path} cannot be calibrated with: {error}") from error
+    if not trials or journal.empty:
+        raise PlanError(f"{folder.path} has no journal to calibrate with; run it without errors")
+    measured = from_journal(journal)
+    overhead = np.concatenate(overheads)
+    measured |= {
+        "http_ns": overhead / 2,
+        "python_ns": overhead / 2,
+        "wake_lag_ns": np.concatenate(lags),
+    }
+    cores = _cores_of(folder)
+    return times_from(measured, f"measured in {folder.plan().scenario}, a run", cores)
+
+
+def times_from(measured: dict[str, Values], origin: str, cores: int) -> ServiceTimes:
+    """Distributions of what was measured often enough; the rest as shipped, and named."""
+    known: dict[str, Quantiles] = {
+        name: quantiles(values) for name, values in measured.items() if len(values) >= ENOUGH
+    }
+    base = shipped()
+    names = [name for name in ServiceTimes.__struct_fields__ if name.endswith("_ns")]
+    missing = [name for name in names if name not in known and name != "switch_each_ns"]
+    if missing:
+        origin += f"; as shipped: {', '.join(missing)}"
+    return msgspec.structs.replace(base, **known, origin=origin, cores=cores, switch_each_ns=0)
+
+
+def from_journal(journal: pd.DataFrame) -> dict[str, Values]:
+    """What a journal tells, as lists of measured values by the name of the service time."""
+    commands = _in_context(journal)
+    single = commands[commands.command.isin(MEMCACHED) & ~commands.piped]
+    alone = single[single.alone & (single.status != int(Status.LOST))]
+    warm = alone[alone.pause_ns < WARM_NS].took_ns.to_numpy(np.float64)
+    cold = alone[alone.pause_ns > IDLE_NS].took_ns.to_numpy(np.float64)
+    if len(warm) < ENOUGH:
+        raise PlanError(
+            f"only {len(warm)} commands were alone in their time, {ENOUGH} are needed to "
+            "calibrate; run a quieter scenario, such as steady-trickle, in a mode with a queue"
+        )
+    gaps = single[single.within & (single.pause_ns < WARM_NS)].pause_ns.to_numpy(np.float64)
+    usual_ns, gap_ns = float(np.median(warm)), float(np.median(gaps))
+    wake = np.maximum(cold - usual_ns, 0.0)
+    wake_ns = float(np.median(wake)) if len(wake) else 0.0
+    naps = commands[commands.napped & (commands.pause_ns < LONGEST_NAP_NS)]
+    oversleep = naps.pause_ns.to_numpy(np.float64) - NAP_NS - gap_ns - wake_ns
+    return {
+        "memcached_ns": DAEMON_SHARE * warm,
+        "client_ns": _spread_together((1 - DAEMON_SHARE) * warm, gaps),
+        "pipelined_ns": _pipelined(commands),
+        "wake_ns": wake,
+        "oversleep_ns": np.maximum(oversleep[naps.alone], 0.0),
+        **_database(commands),
+    }
+
+
+def _in_context(journal: pd.DataFrame) -> pd.DataFrame:
+    """Each command with its own time and its place among the others'.
+
+    `pause_ns`: since the thread's last one was answered; `within`: in the same operation; `napped`:
+    after a try that failed; `alone`: nobody else had one under way; `piped`: part of a pipeline.
+    """
+    frame = journal[journal.end_ns > 0].sort_values(["begin_ns", "end_ns"], kind="stable")
+    begin, end = frame.begin_ns.to_numpy(), frame.end_ns.to_numpy()
+    before = np.concatenate(([0], np.maximum.accumulate(end)[:-1]))
+    after = np.concatenate((begin[1:], [np.iinfo(np.int64).max]))
+    thread = frame.groupby(["pid", "thread"], sort=False)
+    last_end = thread.end_ns.shift(1)
+    failed_try = (
+        (frame.key == int(KeyKind.LOCK))
+        & (frame.command.isin([COMMAND_CODES[Incr], COMMAND_CODES[Add]]))
+        & (frame.number != 1)
+        & (frame.status != int(Status.MISSING))
+    )
+    within = frame.operation == thread.operation.shift(1)
+    tried = failed_try.groupby([frame.pid, frame.thread], sort=False).shift(1, fill_value=False)
+    same_begin = thread.begin_ns
+    piped = (frame.begin_ns < last_end.fillna(0)) | (same_begin.shift(-1) < frame.end_ns)
+    return frame.assign(
+        took_ns=end - begin,
+        pause_ns=(frame.begin_ns - last_end).fillna(np.inf),
+        within=within,
+        napped=within & tried,
+        alone=(before <= begin) & (end <= after),
+        piped=piped,
+    )
+
+
+def _spread_together(one: Values, other: Values) -> Values:
+    """The sum of two times that do not depend on one another, rank by rank of many mixed draws."""
+    random = np.random.default_rng(0)  # any will do: the quantiles of so many hardly vary
+    size = max(len(one), len(other), 10_000)
+    return random.choice(one, size) + random.choice(other, size)
+
+
+def _pipelined(commands: pd.DataFrame) -> Values:
+    """The time of each part of a pipeline of some length."""
+    piped = commands[commands.piped & commands.command.isin(MEMCACHED)]
+    if piped.empty:
+        return np.empty(0)
+    runs = piped.groupby(["pid", "thread", "operation", "command"], sort=False)
+    took_ns = (runs.end_ns.max() - runs.begin_ns.min()).to_numpy(np.float64)
+    number = runs.size().to_numpy()
+    long = number >= LONG_PIPELINE
+    each: Values = took_ns[long] / number[long]
+    return each
+
+
+def _database(commands: pd.DataFrame) -> dict[str, Values]:
+    """Ballots one by one, and what one more costs in a batch."""
+    inserts = commands[(commands.command == INSERT) & (commands.status == int(Status.OK))]
+    single = inserts[(inserts.vote > 0) & inserts.alone].took_ns.to_numpy(np.float64)
+    batches = inserts[(inserts.vote == 0) & (inserts.number > 0)]
+    if len(single) < ENOUGH:  # a batch of one is as good
+        single = batches[batches.alone & (batches.number == 1)].took_ns.to_numpy(np.float64)
+    found = {"insert_ns": (1 - COMMIT_SHARE) * single, "commit_ns": COMMIT_SHARE * single}
+    large = batches[batches.number >= 10]
+    if len(single) >= ENOUGH and len(large):
+        fixed_ns = float(np.median(single))
+        each = (large.took_ns - fixed_ns).clip(lower=0.0) / large.number
+        found["row_ns"] = each.to_numpy(np.float64)
+    return found
+
+
+def _journal(trial: TrialFolder) -> pd.DataFrame:
+    """Raises HistoryError."""
+    with reading(trial.journal) as connection:
+        require_columns(connection, trial.journal, set(JOURNAL_DTYPE.names or ()))
+        return connection.execute(f"SELECT * FROM {quoted(trial.journal)}").df()
+
+
+def _overheads(trial: TrialFolder) -> Values:
+    """From sent to answered less the commands, of votes that were alone. Raises HistoryError."""
+    names = set(LEDGER_DTYPE.names or ()) - {"padding"}
+    with reading(trial.ledger, trial.journal) as connection:
+        require_columns(connection, trial.ledger, names)
+        frame = connection.execute(
+            f"""
+            WITH attempts AS (
+                SELECT *, max(answered_ns) OVER (ORDER BY sent_ns
+                        ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before,
+                    lead(sent_ns) OVER (ORDER BY sent_ns) AS after
+                FROM {quoted(trial.ledger)} WHERE answered_ns > 0
+            ), named AS (
+                SELECT pid, thread, operation, max(vote) AS vote FROM {quoted(trial.journal)}
+                WHERE role = {int(Role.SITE)} AND vote > 0 GROUP BY pid, thread, operation
+            ), spans AS (
+                SELECT named.vote, max(end_ns) - min(begin_ns) AS took_ns
+                FROM {quoted(trial.journal)} JOIN named USING (pid, thread, operation)
+                GROUP BY ALL HAVING min(end_ns) > 0
+            )
+            SELECT answered_ns - sent_ns - took_ns AS overhead_ns
+            FROM attempts JOIN spans USING (vote)
+            WHERE kind = {int(RequestKind.VOTE)} AND attempt = 1 AND status BETWEEN 200 AND 299
+                AND coalesce(before <= sent_ns, true) AND coalesce(after >= answered_ns, true)"""
+        ).fetchnumpy()
+    return np.maximum(np.asarray(frame["overhead_ns"], np.float64), 0.0)
+
+
+def _wake_lags(trial: TrialFolder) -> Values:
+    with reading(trial.ledger) as connection:
+        frame = connection.execute(
+            f"""SELECT greatest(sent_ns - greatest(planned_ns, taken_ns), 0) AS lag_ns
+                FROM {quoted(trial.ledger)} WHERE attempt = 1"""
+        ).fetchnumpy()
+    return np.asarray(frame["lag_ns"], np.float64)
+
+
+def _cores_of(folder: RunFolder) -> int:
+    """Those that the run gave to its services: all but the generator's."""
+    try:
+        found: dict[str, Any] = msgspec.json.decode(folder.environment_file.read_bytes())
+        return max(1, int(found["cores"]) - 1)
+    except (OSError, msgspec.MsgspecError, KeyError, TypeError, ValueError) as error:
+        raise PlanError(f"{folder.environment_file} does not say how many cores") from error
