@@ -37,7 +37,7 @@ QUEUE: Final = Queue.named("poll-queue")
 def vote_by_hand() -> list[Figure]:
     with started_memcached() as (_, address):
         executor = MemcachedExecutor(
-            MetaClient(address, TIMEOUT_S), Role.SITE, PATIENCE_NS, None, None
+            [MetaClient(address, TIMEOUT_S)], Role.SITE, PATIENCE_NS, None, None
         )
         host, _, port = address.rpartition(":")
         by_hand = Client(
@@ -55,9 +55,9 @@ def vote_by_hand() -> list[Figure]:
 def vote_with_journal() -> list[Figure]:
     with started_memcached() as (folder, address):
         client = MetaClient(address, TIMEOUT_S)
-        plain = MemcachedExecutor(client, Role.SITE, PATIENCE_NS, None, None)
+        plain = MemcachedExecutor([client], Role.SITE, PATIENCE_NS, None, None)
         journal = Journal(folder, Role.SITE)
-        journaled = MemcachedExecutor(client, Role.SITE, PATIENCE_NS, journal, None)
+        journaled = MemcachedExecutor([client], Role.SITE, PATIENCE_NS, journal, None)
         rounds = in_turn(lambda: through(journaled), lambda: through(plain), ROUNDS)
     return [figure("protocol.journal", "µs/vote", "without a journal", rounds)]
 
