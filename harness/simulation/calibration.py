@@ -163,7 +163,8 @@ def _spread_together(one: Values, other: Values) -> Values:
     """The sum of two times that do not depend on one another, rank by rank of many mixed draws."""
     random = np.random.default_rng(0)  # any will do: the quantiles of so many hardly vary
     size = max(len(one), len(other), 10_000)
-    return random.choice(one, size) + random.choice(other, size)
+    drawn: Values = random.choice(one, size) + random.choice(other, size)
+    return drawn
 
 
 def _pipelined(commands: pd.DataFrame) -> Values:
@@ -175,8 +176,7 @@ def _pipelined(commands: pd.DataFrame) -> Values:
     took_ns = (runs.end_ns.max() - runs.begin_ns.min()).to_numpy(np.float64)
     number = runs.size().to_numpy()
     long = number >= LONG_PIPELINE
-    each: Values = took_ns[long] / number[long]
-    return each
+    return took_ns[long] / number[long]
 
 
 def _database(commands: pd.DataFrame) -> dict[str, Values]:
