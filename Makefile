@@ -8,10 +8,10 @@ STAMP := .venv/installed
 export LC_ALL := C.UTF-8
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: help setup services demo test lint bench clean
+.PHONY: help setup services demo test conformance lint bench clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
 setup: services $(STAMP) ## .venv with all dependencies; memcached and MariaDB, if missing
 
@@ -35,6 +35,11 @@ demo: setup ## a controversial poll through three ways of taking votes; report i
 
 test: setup ## the whole test suite, real services included
 	$(BIN)/pytest
+
+conformance: setup ## simulated memcached and database against the real ones, 100,000 commands
+	POLLSTORM_CONFORMANCE_COMMANDS=$${POLLSTORM_CONFORMANCE_COMMANDS:-100000} $(BIN)/pytest \
+		tests/test_memcached_contract.py tests/test_conformance_memcached.py \
+		tests/test_conformance_database.py
 
 lint: $(STAMP) ## style, types, and who may import whom
 	$(BIN)/ruff check .
