@@ -2,9 +2,11 @@
 
 `python -m harness.flusher DEPLOYMENT [NUMBER]`. On SIGTERM it drains until every queue is empty and
 ends with 0; if that cannot be done within the plan's drain limit, with 3. Several of a deployment
-are numbered from 1 and take turns within the interval.
+are numbered from 1 and take turns within the interval. POLLSTORM_MODE is another mode than the
+deployment's, as for the site; in one without a queue there is nothing to do but to wait.
 """
 
+import os
 import signal
 import sys
 import threading
@@ -12,12 +14,13 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Final
 
-from harness.errors import Exit, PlanError, PollstormError
+from harness.errors import Exit, PollstormError
 from harness.history.journal import Journal, Role
 from harness.modes.mode import Mode, TotalsUnavailable, find_mode, require_memcached
 from harness.plan import Deployment
 from harness.protocol.queue import DrainEnd
 
+MODE_VARIABLE: Final = "POLLSTORM_MODE"
 RETRY_S: Final = 0.05  # between the last drains: a dead memcached refuses at once
 FULL_LOAD: Final = 10_000
 """Votes in one drain after which the queue is drained again at once. That is half of what a drain
@@ -26,22 +29,24 @@ MOST_IN_A_ROW: Final = 32  # drains of one queue: half a million votes, then the
 
 
 class Flusher:
-    """One process's drains. `finish` may be set from a signal handler."""
+    """One process's drains, until `finish` is set."""
 
-    def __init__(self, deployment: Deployment, mode: Mode, number: int = 1) -> None:
+    def __init__(
+        self, deployment: Deployment, mode: Mode, finish: threading.Event, number: int = 1
+    ) -> None:
         self._plan = deployment.plan
         folder = Path(deployment.folder)
         journal = Journal(folder, Role.FLUSHER) if self._plan.site.journal else None
         self._drain = mode.drain(deployment, journal)
         self._turn = number / self._plan.flusher.processes
         self._poll = self._plan.poll.poll()
-        self.finish = threading.Event()
+        self._finish = finish
 
     def run(self) -> bool:
         """Drain at the plan's interval until told to finish; whether the queues ended empty."""
         interval_s = self._plan.flusher.interval_s
         due_s = monotonic() + interval_s * self._turn
-        while not self.finish.wait(max(0.0, due_s - monotonic())):
+        while not self._finish.wait(max(0.0, due_s - monotonic())):
             self._drain_all()
             due_s = max(due_s + interval_s, monotonic())
         return self._drain_until_empty()
@@ -67,7 +72,7 @@ class Flusher:
         if DrainEnd.COMMITTED in ends:
             self._refresh_totals()
         if DrainEnd.NOT_COMMITTED in ends:
-            print("a batch was read and not committed", file=sys.stderr, flush=True)
+            print("the database did not take a drain", file=sys.stderr, flush=True)
         return ends
 
     def _drain_queue(self, number: int) -> set[DrainEnd]:
@@ -100,14 +105,19 @@ def main(arguments: list[str]) -> int:
         return Exit.USAGE
     try:
         deployment = Deployment.read(path)
-        mode = find_mode(deployment.mode)
+        mode = find_mode(os.environ.get(MODE_VARIABLE) or deployment.mode)
+        finish = threading.Event()
+        signal.signal(signal.SIGTERM, lambda *_: finish.set())
+        signal.signal(signal.SIGINT, lambda *_: finish.set())
+        ready = ready_file(Path(deployment.folder), number)
         if not mode.queues:
-            raise PlanError(f"mode {deployment.mode} has no queue to drain")
+            print(f"flusher: mode {mode.name} has no queue to drain", flush=True)
+            ready.touch()
+            finish.wait()
+            return Exit.OK
         require_memcached(mode, len(deployment.memcached))
-        flusher = Flusher(deployment, mode, number)
-        signal.signal(signal.SIGTERM, lambda *_: flusher.finish.set())
-        signal.signal(signal.SIGINT, lambda *_: flusher.finish.set())
-        ready_file(Path(deployment.folder), number).touch()
+        flusher = Flusher(deployment, mode, finish, number)
+        ready.touch()
         try:
             return Exit.OK if flusher.run() else Exit.INCONCLUSIVE
         finally:

@@ -117,7 +117,8 @@ def drive_load(stage: Stage, stack: Stack, mode: Mode, trial: TrialFolder, notes
     progress.step(trial.name, 5, "measure the generator's own ceiling")
     notes.keep(ceiling_per_s=fleet.measure_ceiling())
     progress.step(trial.name, 6, f"load for {plan.duration_s:g} s")
-    reach = Reach(stack.armed, stack.memcached[0].wipe if stack.memcached else None)
+    daemons = stack.memcached
+    reach = Reach(stack.armed, daemons[0].wipe if daemons else None, len(daemons))
     timetable = Timetable(applicable(plan.faults, mode.name, mode.queues), reach)
 
     def begin(start_ns: int) -> None:

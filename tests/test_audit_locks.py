@@ -3,12 +3,24 @@
 from itertools import count
 from typing import Any
 
+import duckdb
 import pytest
 
 from harness.audit.locks import holds, lock_figures
 from harness.errors import HistoryError
 from harness.history.journal import Role
-from harness.protocol.commands import Get, Incr, InsertBallots, KeyKind, Patience, Set, Status
+from harness.history.store import write_parquet
+from harness.protocol.commands import (
+    Add,
+    Delete,
+    Get,
+    Incr,
+    InsertBallots,
+    KeyKind,
+    Patience,
+    Set,
+    Status,
+)
 from tests.histories import command, make_trial
 
 LOCK, POINTER, SLOT = KeyKind.LOCK, KeyKind.POINTER, KeyKind.SLOT
@@ -206,3 +218,65 @@ def test_setting_the_lock_to_one_in_a_cold_start_is_no_release(tmp_path):
     ]
     lock = figures(tmp_path, journal)
     assert (lock.cold_grants, lock.hold_ms.max) == (1, None)
+
+
+def owned(
+    at: float, cas: tuple[int, int, int], lasts: float = 3, **who: Any
+) -> list[dict[str, Any]]:
+    """A vote under a lock with an owner: won by `add`, left by deleting it."""
+    grant, pointer, slot = cas
+    return [
+        command(Add, LOCK, begin=at, cas=grant, **who),
+        command(Incr, POINTER, begin=at + 1, number=1, cas=pointer, **who),
+        command(Set, SLOT, begin=at + lasts - 1, cas=slot, slot=1, vote=7, **who),
+        command(Delete, LOCK, begin=at + lasts, **who),
+    ]
+
+
+def test_a_lock_that_was_added_is_a_clean_grant_and_ends_with_its_deletion(tmp_path):
+    tries = [command(Add, LOCK, begin=n, status=Status.EXISTS) for n in range(3)]
+    lock = figures(tmp_path, tries + owned(3, (10, 11, 12)))
+    assert (lock.grants, lock.clean_grants, lock.attempts_per_grant) == (1, 1, 4)
+    assert lock.wait_ms.max == pytest.approx(3.1)
+    assert lock.hold_ms.max == pytest.approx(3.0)
+
+
+def test_who_is_not_let_in_by_an_owned_lock_gives_up(tmp_path):
+    waited = [
+        command(Add, LOCK, begin=0, status=Status.EXISTS),
+        command(Patience, LOCK, begin=2, end=2, status=Status.OVER),
+        command(InsertBallots, begin=3, vote=7),
+    ]
+    lock = figures(tmp_path, waited)
+    assert (lock.grants, lock.gave_up) == (0, 1)
+
+
+def test_an_owner_who_outlives_his_lock_overlaps_the_next(tmp_path):
+    journal = owned(0, (1, 2, 30), lasts=50, pid=1) + owned(10, (3, 4, 5), pid=2)
+    assert figures(tmp_path, journal).overlaps == 2
+
+
+def test_the_numbers_of_two_daemons_are_not_mixed(tmp_path):
+    first = [command(Incr, POINTER, begin=2 * n, cas=9000 + n, operation=n) for n in range(100)]
+    second = [
+        command(Incr, POINTER, begin=2 * n + 1, cas=1 + n, operation=n, daemon=1)
+        for n in range(100)
+    ]
+    held = clean(300, (9200, 9201, 9210, 9211), pid=1) + clean(301, (9203, 9204, 9205, 9206), pid=2)
+    assert figures(tmp_path, first + second + held).overlaps == 2
+
+
+def test_a_queue_without_a_lock_has_no_grants(tmp_path):
+    ticket = [
+        command(Incr, POINTER, begin=0, number=1, cas=1),
+        command(Add, SLOT, begin=1, cas=2, slot=1, vote=7),
+        command(Get, POINTER, begin=2, number=1, cas=1),
+    ]
+    lock = figures(tmp_path, ticket)
+    assert (lock.grants, lock.gave_up, lock.overlaps) == (0, 0, 0)
+
+
+def test_a_journal_without_daemons_is_read_as_that_of_one(tmp_path):
+    trial = make_trial(tmp_path / "trial", journal=clean(0, (1, 2, 3, 4)))
+    write_parquet(duckdb.sql(f"SELECT * EXCLUDE daemon FROM '{trial.journal}'").df(), trial.journal)
+    assert lock_figures(trial).grants == 1

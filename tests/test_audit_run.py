@@ -80,10 +80,42 @@ def test_kept_is_said_only_when_all_is_known(settled, trial_facts, votes):
 
 @pytest.mark.parametrize("broken", ["lost", "altered", "resurrected", "duplicated", "phantom"])
 def test_a_promise_is_to_lose_double_and_invent_nothing(broken):
-    assert promise_kept(True, accounts(), "kept") is True
-    assert promise_kept(True, accounts(), "unknown") is None
-    assert promise_kept(True, accounts(**{broken: 1}), "unknown") is False
-    assert promise_kept(False, accounts(**{broken: 1}), "lost") is None
+    assert promise_kept(facts(), accounts(), "kept") is True
+    assert promise_kept(facts(), accounts(), "unknown") is None
+    assert promise_kept(facts(), accounts(**{broken: 1}), "unknown") is False
+    assert promise_kept(facts(promises=False), accounts(**{broken: 1}), "lost") is None
+
+
+def wiped(hit: bool = True) -> FaultRecord:
+    return FaultRecord(kind="wipe", target="memcached", start_s=0.5, end_s=0.5, hit=hit)
+
+
+def test_a_fault_that_the_promise_does_not_cover_excuses_what_was_lost_and_nothing_else():
+    excused = facts(excuses=("wipe",), faults=(wiped(),))
+    assert promise_kept(excused, accounts(lost=1), "lost") is None
+    assert promise_kept(excused, accounts(), "kept") is None
+    assert promise_kept(excused, accounts(duplicated=1), "kept") is False
+    missed = facts(excuses=("wipe",), faults=(wiped(hit=False),))
+    assert promise_kept(missed, accounts(lost=1), "lost") is False
+    assert promise_kept(facts(faults=(wiped(),)), accounts(lost=1), "lost") is False
+
+
+def test_a_loss_under_a_wipe_is_shown_and_is_no_broken_promise(tmp_path):
+    plan = Plan(scenario="test", modes=("ticket",), repeat=2)
+    folder = RunFolder.create(tmp_path, plan, tmp_path / "run")
+    for repetition, faults in ((1, (wiped(),)), (2, ())):
+        make_trial(
+            folder.trial("ticket", repetition).path, STEADY, BALLOTS[repetition % 2 :],
+            mode="ticket", excuses=("wipe",), faults=faults,
+        )  # fmt: skip
+    result = audited(folder)
+    ticket = result.modes["ticket"]
+    assert (result.exit_code, ticket.verdict.votes, ticket.accounts.lost) == (Exit.OK, "lost", 1)
+    assert (ticket.promise_kept, ticket.promise_void_by) == (None, ("wipe",))
+    assert [trial.promise_kept for trial in ticket.trials] == [None, True]
+    make_trial(tmp_path / "again", STEADY, BALLOTS[1:], mode="ticket", excuses=("wipe",))
+    shutil.copy(tmp_path / "again" / "ballots.parquet", folder.trial("ticket", 2).ballots)
+    assert audited(folder).exit_code == Exit.BROKEN_PROMISE
 
 
 def test_the_audit_of_a_whole_run(run):

@@ -22,8 +22,8 @@ import pytest
 import yaml
 
 import harness.site.__main__
-from harness.flusher import ready_file
-from harness.modes.mode import find_mode
+from harness.flusher import MODE_VARIABLE, ready_file
+from harness.modes.mode import find_mode, known_modes, require_memcached
 from harness.plan import Deployment, read_plan
 from harness.services.memcached import MemcachedServer
 
@@ -63,14 +63,15 @@ def dockerfile() -> list[list[str]]:
     return [shlex.split(line) for line in lines if line and not line.startswith("#")]
 
 
-def test_the_six_services_are_there() -> None:
-    assert set(SERVICES) == {"memcached", "mariadb", "site", "flusher", "master", "worker"}
+def test_the_services_are_there() -> None:
+    ours = {"site", "flusher", "master", "worker"}
+    assert set(SERVICES) == {"memcached", "mirror", "mariadb"} | ours
 
 
 def test_images_are_pinned_to_a_patch_release() -> None:
     images = [service["image"] for service in SERVICES.values() if "image" in service]
     images += [words[1] for words in dockerfile() if words[0] == "FROM"]
-    assert len(images) == 3
+    assert len(images) == 4
     assert [image for image in images if not PINNED.fullmatch(image)] == []
 
 
@@ -92,7 +93,7 @@ def test_a_service_waits_until_what_it_needs_is_healthy(name: str) -> None:
 
 def test_the_site_stops_before_the_flusher_and_the_flusher_before_memcached() -> None:
     assert "flusher" in SERVICES["site"]["depends_on"]
-    assert {"memcached", "mariadb"} <= set(SERVICES["flusher"]["depends_on"])
+    assert {"memcached", "mirror", "mariadb"} <= set(SERVICES["flusher"]["depends_on"])
     grace_s = int(SERVICES["flusher"]["stop_grace_period"].removesuffix("s"))
     assert grace_s > deployment().plan.limits.drain_s
 
@@ -157,13 +158,19 @@ def test_the_site_has_the_flags_and_the_variable_that_it_is_given() -> None:
     assert find_mode(words(SERVICES["site"]["environment"]["POLLSTORM_MODE"])).queues
 
 
-def test_the_flusher_drains_a_mode_that_has_a_queue() -> None:
-    assert find_mode(deployment().mode).queues
+def test_site_and_flusher_are_told_the_same_mode() -> None:
+    assert SERVICES["flusher"]["environment"] == SERVICES["site"]["environment"]
+    assert set(SERVICES["flusher"]["environment"]) == {MODE_VARIABLE}
+
+
+def test_the_deployment_has_memcached_daemons_enough_for_every_mode() -> None:
+    for name in known_modes():
+        require_memcached(find_mode(name), len(deployment().memcached))
 
 
 def test_addresses_of_the_deployment_are_those_of_the_services() -> None:
     known = deployment()
-    assert known.memcached == ("memcached:11211",)
+    assert known.memcached == ("memcached:11211", "mirror:11211")
     assert "/dev/tcp/127.0.0.1/11211" in health_check("memcached")[-1]
     database = urlsplit(known.database)
     environment = SERVICES["mariadb"]["environment"]

@@ -17,7 +17,13 @@ from harness.cli.report import report
 from harness.errors import PlanError
 from harness.report.junit import junit
 from harness.report.notation import number, share
-from harness.report.sentences import fault_sentence, slo_sentence, votes_headline, votes_sentence
+from harness.report.sentences import (
+    fault_sentence,
+    promise_sentence,
+    slo_sentence,
+    votes_headline,
+    votes_sentence,
+)
 from harness.report.summary import summary
 from harness.report.table import print_result
 from harness.report.tables import tables, to_csv
@@ -160,7 +166,9 @@ def test_sentences_say_exactly_what_the_accounts_say() -> None:
         "(at 95 % confidence it loses at most 0.30 %)."
     )
     altered = mode_result(
-        verdict=Verdict(votes="lost", measurement="sound"), accounts={"altered": 1, "pending": 2}
+        verdict=Verdict(votes="lost", measurement="sound"),
+        accounts={"altered": 1, "pending": 2},
+        promise_kept=False,
     )
     assert votes_sentence("owned", altered) == (
         "owned acknowledged 4,512 votes and lost none; 1 was altered and 2 are still in the queue."
@@ -169,6 +177,33 @@ def test_sentences_say_exactly_what_the_accounts_say() -> None:
         "owned lost 0 and altered 1 of 4,512 acknowledged votes. "
         "owned had promised to lose nothing."
     )
+
+
+WIPED = {
+    "promise_kept": None,
+    "promise_void_by": ("wipe",),
+    "faults": (FaultRecord(kind="wipe", target="memcached", start_s=5.0, end_s=5.0, hit=True),),
+}
+
+
+def test_a_loss_that_the_promise_does_not_cover_is_told_with_its_reason() -> None:
+    ticket = mode_result(lost=2, **WIPED)
+    assert promise_sentence(ticket) == (
+        "It promises to lose nothing; its promise does not cover a wipe of memcached."
+    )
+    assert votes_headline(run_result({"classic": classic_result(), "ticket": ticket})) == (
+        "classic lost 37 of 4,512 acknowledged votes "
+        "and ticket lost 2 of 4,512 acknowledged votes. "
+        "classic promises nothing. ticket's promise does not cover a wipe of memcached."
+    )
+    assert votes_headline(run_result({"ticket": ticket})) == (
+        "ticket lost 2 of 4,512 acknowledged votes. "
+        "ticket's promise does not cover a wipe of memcached."
+    )
+    both = run_result({"direct": mode_result(lost=1), "ticket": ticket})
+    assert "direct had promised to lose nothing. ticket's promise" in votes_headline(both)
+    root = ElementTree.fromstring(junit(run_result({"ticket": ticket})))
+    assert root.get("failures") == "0"
 
 
 def test_numbers_keep_three_figures_and_no_exponent() -> None:

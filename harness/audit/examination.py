@@ -187,7 +187,7 @@ def audit_run(
         started_utc=_started_before(folder) if started_utc is None else started_utc,
         seed=plan.seed,
         partial=partial,
-        simulated=False,
+        simulated=folder.is_simulated,
         verdict=verdict,
         exit_code=exit_code(verdict, modes) if failed_with is None else failed_with,
         modes=modes,
@@ -199,8 +199,8 @@ def audit_run(
 def exit_code(verdict: Verdict, modes: dict[str, ModeResult]) -> Exit:
     """What a verb that ends with this verdict says to the shell.
 
-    Lost votes of a mode that promises nothing are a finding, not a failure. Votes are accounted
-    for whatever the generator did, so thresholds on them count in an invalid measurement too;
+    Lost votes of a mode that promises nothing, or whose promise does not cover the fault that hit,
+    are a finding, not a failure. Votes are accounted for whatever the generator did, so thresholds on them count in an invalid measurement too;
     those on times and rates do not.
     """
     missed = [slo for mode in modes.values() for slo in mode.slo if not slo.held]

@@ -24,7 +24,8 @@ class Reach:
     WATCH_S: ClassVar[float] = 0.002  # how often an armed step is looked at: finer than a nap
 
     armed: ArmedPage
-    wipe: Callable[[], None] | None  # None: the memcached is not ours
+    wipe: Callable[[], None] | None  # of the first memcached; None: it is not ours
+    daemons: int = 1  # how many memcached there are
     ended: threading.Event = field(default_factory=threading.Event)
 
     @staticmethod

@@ -117,8 +117,8 @@ KINDS: Final = (
         "The queue’s lock",
         "A mark is where the lock stopped excluding: a takeover (patience ran out while another "
         "was inside), a cold grant (the lock was missing), an overlap (two certainly inside at "
-        "once); the number at the right is how many in the whole trial. Votes die at marks, not at "
-        "high waits.",
+        "once); the number at the right is how many in the whole trial. What a lock loses it loses "
+        "at its marks, not at high waits.",
         paint_lock,
         LOCK_IN,
         0.7,

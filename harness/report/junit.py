@@ -7,7 +7,7 @@ from harness.result import ModeResult, RunResult
 
 
 def junit(result: RunResult) -> bytes:
-    """JUnit XML. A loss in a mode that promises nothing is told, but is no failure.
+    """JUnit XML. A loss that breaks no promise is told, but is no failure.
 
     What cannot be proven is an error: the test could not be made, so it neither passed nor failed.
     """
@@ -34,7 +34,7 @@ def _votes_case(suite: Xml.Element, name: str, mode: ModeResult) -> None:
     sentence = sentences.votes_sentence(name, mode)
     if mode.verdict.votes == "unknown":
         Xml.SubElement(case, "error", message=sentence).text = _text(mode)
-    elif mode.promises and mode.verdict.votes == "lost":
+    elif mode.promise_kept is False and mode.verdict.votes == "lost":
         Xml.SubElement(case, "failure", message=sentence).text = _text(mode)
     else:
         Xml.SubElement(case, "system-out").text = sentence

@@ -1,5 +1,6 @@
 """The plain sentences of a report; page, summary and terminal all say exactly these."""
 
+from collections.abc import Mapping
 from typing import Final
 
 from harness.errors import Exit
@@ -24,7 +25,7 @@ CANNOT_PROVE: Final = (
 )
 
 EXIT_SENTENCE: Final = {
-    Exit.OK: "Every promise and every threshold was kept.",
+    Exit.OK: "No promise and no threshold was broken.",
     Exit.FAILED: "The harness itself failed.",
     Exit.USAGE: "The plan could not be used.",
     Exit.INCONCLUSIVE: "Nothing was proven: the measurement is invalid or the drain unfinished.",
@@ -67,9 +68,22 @@ def promise_sentence(result: ModeResult) -> str:
     """What the mode had promised, and whether it held."""
     if not result.promises:
         return "It promises nothing."
-    if result.promise_kept is None:
-        return "It promises to lose nothing; this run cannot say whether it did."
-    return f"It promises to lose nothing, and {'kept' if result.promise_kept else 'BROKE'} that."
+    if result.promise_kept is not None:
+        kept = "kept" if result.promise_kept else "BROKE"
+        return f"It promises to lose nothing, and {kept} that."
+    if result.promise_void_by:
+        return f"It promises to lose nothing; {not_covered('its', result)}."
+    return "It promises to lose nothing; this run cannot say whether it did."
+
+
+def not_covered(whose: str, result: ModeResult) -> str:
+    """`its promise does not cover a wipe of memcached`."""
+    happened = [
+        f"a {fault.kind} of {fault.target}"
+        for fault in result.faults
+        if fault.hit and fault.kind in result.promise_void_by
+    ]
+    return f"{whose} promise does not cover {_joined(list(dict.fromkeys(happened)))}"
 
 
 def votes_headline(result: RunResult) -> str:
@@ -84,9 +98,28 @@ def votes_headline(result: RunResult) -> str:
         return f"{who} counted every vote that it acknowledged, as cast."
     losing = {name: m for name, m in result.modes.items() if m.verdict.votes == "lost"}
     told = _joined([f"{name} {_loss(mode.accounts)}" for name, mode in losing.items()])
-    if promised := [name for name, mode in losing.items() if mode.promises]:
-        return f"{told}. {_joined(promised)} had promised to lose nothing."
-    return f"{told}. {'It promises' if len(losing) == 1 else 'They promise'} nothing."
+    after = [_promised(losing), *_excused(losing)]
+    return ". ".join([told, *filter(None, after)]) + "."
+
+
+def _promised(losing: Mapping[str, ModeResult]) -> str:
+    """Which of the modes that lost votes should not have."""
+    broke = [name for name, mode in losing.items() if mode.promise_kept is False]
+    if broke:
+        return f"{_joined(broke)} had promised to lose nothing"
+    if any(mode.promises for mode in losing.values()):
+        free = [name for name, mode in losing.items() if not mode.promises]
+        return f"{_joined(free)} {'promises' if len(free) == 1 else 'promise'} nothing" * bool(free)
+    return f"{'It promises' if len(losing) == 1 else 'They promise'} nothing"
+
+
+def _excused(losing: Mapping[str, ModeResult]) -> list[str]:
+    """Why those that lost votes and had promised not to did not break a promise."""
+    return [
+        not_covered(f"{name}'s", mode)
+        for name, mode in losing.items()
+        if mode.promise_void_by and mode.promise_kept is None
+    ]
 
 
 def _loss(accounts: Accounts) -> str:
