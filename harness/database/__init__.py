@@ -1,1 +1,5 @@
-"""MariaDB, through PyMySQL: our own tables, connections that are never left half-read, ballots."""
+"""MariaDB, through PyMySQL: our tables, connections that are never left half-read, what is in them.
+
+`ballots` are the votes as counted, `heads` how far the queues have been drained; `link` says how a
+transaction may end, and `executor` carries out what protocols ask of the database.
+"""
