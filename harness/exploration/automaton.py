@@ -3,17 +3,23 @@
 The real generator is run once for each node, when it is first met; from then on a step is a look
 into a table. A pipeline is taken apart: its commands are steps, and the replies to some of them
 are part of the history. A process that has ended, or has died, keeps no history.
+
+Histories may be merged further. Where each command still to come has few replies (stored or not,
+committed or not), all of them are tried; machines that ask for the same after each are at one node,
+whatever they have read before.
 """
 
-from typing import Final, NamedTuple
+from collections.abc import Hashable
+from typing import Final, NamedTuple, TypeVar
 
 from harness.exploration.bounds import READER, WRITER
-from harness.exploration.store import is_memcached, message_of
+from harness.exploration.store import EXISTS, MISSING, OK, is_memcached, message_of
 from harness.protocol.commands import (
     Add,
     Command,
     Delete,
     Incr,
+    InsertBallot,
     InsertBallots,
     KeyKind,
     Machine,
@@ -33,7 +39,11 @@ LOST: Final = Reply(Status.LOST)
 NOT_YET: Final = Reply(Status.OK)
 NO_TIME: Final = Reply(Status.OK)  # how long every nap takes
 ACKNOWLEDGED: Final = (Receipt.QUEUED, Receipt.STORED)
+MOST_TRIED: Final = 6  # commands of a pipeline: their replies are tried in all combinations
 MOST_STEPS: Final = 2_000  # of one machine; the longest in any bounds that end takes some hundred
+
+
+Owning = TypeVar("Owning", Reply, Delete)
 
 
 class Actor(NamedTuple):
@@ -61,30 +71,79 @@ class Node(NamedTuple):
     fresh: bool = False  # has done nothing yet that anyone could notice
     inside: bool = False  # holds the lock, by a clean or cold grant
     result: Receipt | Drained | None = None
+    shape: Hashable = ()  # equal shapes, equal futures; the process's own number is -1 in it
+
+
+class Futures(NamedTuple):
+    """Which replies a command may get, if they are few."""
+
+    merge: bool = False
+    lost: bool = False  # replies may get lost
+
+    def replies(self, node: Node, owner: int) -> tuple[Reply, ...]:
+        """All of them; none if they are many, or not to be tried."""
+        command = node.command
+        if not self.merge or node.parts > MOST_TRIED:
+            return ()
+        if isinstance(command, Add):
+            cas = owner if command.key.kind is KeyKind.LOCK else 0
+            known: tuple[Reply, ...] = (Reply(Status.OK, cas=cas), EXISTS)
+        elif isinstance(command, Delete):
+            known = (OK, MISSING, EXISTS) if command.cas else (OK, MISSING)
+        elif isinstance(command, Set):
+            known = (OK,)
+        elif isinstance(command, InsertBallots):
+            return (OK, EXISTS) if command.moves else (OK,)
+        else:
+            return (OK,) if isinstance(command, InsertBallot | Sleep) else ()
+        return (*known, LOST) if self.lost else known
 
 
 class Automaton:
     """One process's nodes, by number. Number 0 is the start, number 1 the end."""
 
-    def __init__(self, protocol: VotingProtocol, actor: Actor, drains: int, owner: int) -> None:
+    def __init__(
+        self, protocol: VotingProtocol, actor: Actor, drains: int, owner: int, futures: Futures
+    ) -> None:
         self.actor = actor
         self.owner = owner  # its number in the CAS of a lock
         self.nodes: list[Node] = []
         self._protocol = protocol
+        self._futures = futures
+        self._shapes: dict[Hashable, int] = {}
         self._numbers: dict[tuple[int, tuple[Reply, ...]], int] = {}
         self._steps: dict[tuple[int, Reply], int] = {}
         self._ends: dict[int, int] = {}
         self.start = self.number(drains, ())
         self.end = len(self.nodes)
-        self.nodes.append(Node(actor, 0, (), None))
+        self.nodes.append(Node(actor, 0, (), None, shape="end"))
 
     def number(self, drains: int, history: tuple[Reply, ...]) -> int:
         """The node with this history."""
         found = self._numbers.get((drains, history))
         if found is None:
-            found = self._numbers[drains, history] = len(self.nodes)
-            self.nodes.append(self._run(drains, history))
+            node = self._run(drains, history)
+            shape = self._shape(node)
+            found = self._numbers[drains, history] = self._shapes.setdefault(shape, len(self.nodes))
+            if found == len(self.nodes):
+                self.nodes.append(node._replace(shape=shape))
         return found
+
+    def _shape(self, node: Node) -> Hashable:
+        """What lies ahead of the node, if all replies can be tried; else what lies behind it."""
+        replies = self._futures.replies(node, self.owner)
+        if node.result is not None:
+            return (node.drains, said_of(node.result))
+        if not replies:
+            return (node.drains, tuple(_anonymous(reply, self.owner) for reply in node.history))
+        command = node.command
+        if isinstance(command, Delete):
+            command = _anonymous(command, self.owner)
+        ahead = [self.number(node.drains, (*node.history, reply)) for reply in replies]
+        if LOST in replies:
+            ahead.append(self.lose_rest_of(node))
+        flags = (node.drains, node.parts, node.broken, node.fresh, node.inside)
+        return (type(command), command, flags, tuple(self.nodes[n].shape for n in ahead))
 
     def step(self, node: int, reply: Reply) -> int:
         """The node after this reply; a lock attempt that failed leads back to where it began."""
@@ -101,8 +160,11 @@ class Automaton:
 
     def lose_rest(self, node: int) -> int:
         """The node after the connection broke before this command, and all behind it, arrived."""
-        here = self.nodes[node]
-        return self.number(here.drains, here.history + (LOST,) * max(1, here.parts))
+        return self.lose_rest_of(self.nodes[node])
+
+    def lose_rest_of(self, node: Node) -> int:
+        """The same for a node that has no number yet."""
+        return self.number(node.drains, node.history + (LOST,) * max(1, node.parts))
 
     def after(self, node: int) -> int:
         """From a machine's result to the reader's next drain, or to the end."""
@@ -138,6 +200,16 @@ class Automaton:
 def same_command(one: Command | None, other: Command | None) -> bool:
     """Whether they ask for the same; as tuples, a `Get` and an `Incr` of one key are equal."""
     return type(one) is type(other) and one == other
+
+
+def said_of(result: Receipt | Drained) -> str:
+    """How a machine ended."""
+    return result.value if isinstance(result, Receipt) else result.end.value
+
+
+def _anonymous(what: Owning, owner: int) -> Owning:
+    """A reply or a delete, with a CAS of its own process's that does not say whose."""
+    return what._replace(cas=-1) if what.cas == owner else what
 
 
 class Trace:
@@ -208,12 +280,12 @@ class Trace:
 
 
 def automata(
-    protocol: VotingProtocol, writers: int, readers: int, drains: int
+    protocol: VotingProtocol, writers: int, readers: int, drains: int, futures: Futures
 ) -> tuple[Automaton, ...]:
     """All processes, the writers first."""
     actors = [Actor(WRITER, index) for index in range(writers)]
     actors += [Actor(READER, index) for index in range(readers)]
     return tuple(
-        Automaton(protocol, actor, drains if actor.role == READER else 1, owner)
+        Automaton(protocol, actor, drains if actor.role == READER else 1, owner, futures)
         for owner, actor in enumerate(actors, 1)
     )

@@ -36,8 +36,9 @@ class Reductions(NamedTuple):
     """What makes the space smaller and the shortest loss no longer; a test compares with none."""
 
     merge_local: bool = True  # steps that nobody else can notice are part of the step before
+    merge_futures: bool = True  # so are histories after which a machine does just the same
     symmetry: bool = True  # states that differ in who is who are one
 
 
 ALL: Final = Reductions()
-PLAIN: Final = Reductions(merge_local=False, symmetry=False)
+PLAIN: Final = Reductions(merge_local=False, merge_futures=False, symmetry=False)

@@ -10,7 +10,9 @@ from harness.exploration.automaton import (
     NOT_YET,
     Actor,
     Automaton,
+    Futures,
     automata,
+    said_of,
 )
 from harness.exploration.bounds import ALL, WRITER, Bounds, Reductions
 from harness.exploration.store import (
@@ -68,7 +70,10 @@ class Space:
         self.reductions = reductions
         # The fewest writers that are right keep the search of an old epoch short.
         self.protocol = protocol_of(Terms(writers=max(1, bounds.writers)))
-        self.actors = automata(self.protocol, bounds.writers, bounds.readers, bounds.drains)
+        futures = Futures(reductions.merge_futures, bounds.lost_reply)
+        self.actors = automata(
+            self.protocol, bounds.writers, bounds.readers, bounds.drains, futures
+        )
         self.stores: list[Store] = []
         self._store_numbers: dict[Store, int] = {}
         self._applied: dict[tuple[int, type[Command], Command, int], tuple[int, Reply]] = {}
@@ -233,7 +238,7 @@ class Space:
         """Hand over the result: a vote is acknowledged now, or a drain is over."""
         result = automaton.nodes[node].result
         if isinstance(result, Receipt):
-            event = f"{'not ' if result not in ACKNOWLEDGED else ''}acknowledged: {result.value}"
+            event = f"{'not ' if result not in ACKNOWLEDGED else ''}acknowledged: {said_of(result)}"
             if result in ACKNOWLEDGED:
                 now = self.stores[store]
                 vote = frozenset([automaton.actor.place])
@@ -242,7 +247,7 @@ class Space:
                 )
         else:
             assert result is not None
-            event = f"drain over: {result.end.value}"
+            event = f"drain over: {said_of(result)}"
         step = Step(automaton.actor, event=event)
         return store, automaton.after(node), (*trail, step)
 

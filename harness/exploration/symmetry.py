@@ -7,14 +7,13 @@ after his place. Where the order leaves a choice, a twin of a state may stay; no
 A machine must not look into a message, or the messages would not be interchangeable.
 """
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from itertools import pairwise
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.exploration.bounds import WRITER
 from harness.exploration.rows import MULTIPLIER, SHIFT, Column, Rows
 from harness.exploration.space import Space, State
 from harness.exploration.store import Store, message_of
@@ -170,25 +169,22 @@ class Symmetry:
     def _place_in(self, process: int) -> Callable[[int], Sequence[int]]:
         """Where a process is, without any names."""
         automaton = self._space.actors[process]
+        blank = {message_of(vote): BLANK for vote in range(self._writers)}
 
         def place(number: int) -> Sequence[int]:
-            if number == automaton.end:
-                return [self._id("end")]
-            node = automaton.nodes[number]
-            blank = {message_of(vote): BLANK for vote in range(self._writers)}
-            history = tuple(_rename_reply(reply, blank, {}) for reply in node.history)
-            return [self._id((automaton.actor.role == WRITER, node.drains, history))]
+            shape = with_names(automaton.nodes[number].shape, blank)
+            return [self._id((automaton.actor.role, shape))]
 
         return place
 
     def _mentions_in(self, process: int) -> Callable[[int], Sequence[int]]:
-        """For each vote, where it is in a reader's replies."""
+        """For each vote, where it is in what a reader has read or has to do."""
         automaton = self._space.actors[process]
 
         def mentions(number: int) -> Sequence[int]:
-            history = automaton.nodes[number].history
+            said = tuple(leaves(automaton.nodes[number].shape))
             return [
-                self._id(tuple(i for i, r in enumerate(history) if r.value == message_of(vote)))
+                self._id(tuple(i for i, leaf in enumerate(said) if leaf == message_of(vote)))
                 for vote in range(self._writers)
             ]
 
@@ -212,6 +208,22 @@ def _said_of(store: Store, process: int, writes: bool) -> Hashable:
         process in store.promised,
         process in store.taken,
     )
+
+
+def with_names(shape: Hashable, values: dict[bytes, bytes]) -> Hashable:
+    """The shape with other messages in it."""
+    if isinstance(shape, tuple):
+        return tuple(with_names(part, values) for part in shape)
+    return values.get(shape, shape) if isinstance(shape, bytes) else shape
+
+
+def leaves(shape: Hashable) -> Iterator[Hashable]:
+    """What a shape is made of, in order."""
+    if isinstance(shape, tuple):
+        for part in shape:
+            yield from leaves(part)
+    else:
+        yield shape
 
 
 def _rename_reply(reply: Reply, values: dict[bytes, bytes], owners: dict[int, int]) -> Reply:
