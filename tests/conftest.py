@@ -3,12 +3,15 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from harness.plan import DatabasePlan, MemcachedPlan
+from harness.database import schema
+from harness.plan import DatabasePlan, Deployment, MemcachedPlan
 from harness.services.mariadb import MariadbServer, start_mariadb
 from harness.services.memcached import MemcachedServer, start_memcached
 from harness.services.processes import Supervisor
+from tests.deployed import PLAN, POLL
 
 
 @pytest.fixture(scope="session")
@@ -30,6 +33,35 @@ def memcached(supervisor: Supervisor, logs: Path) -> MemcachedServer:
 
 
 @pytest.fixture(scope="session")
+def mirror(supervisor: Supervisor, logs: Path) -> MemcachedServer:
+    """A second one, as shared as the first."""
+    return start_memcached(supervisor, MemcachedPlan(), logs / "mirror.log")
+
+
+@pytest.fixture(scope="session")
 def mariadb(supervisor: Supervisor, logs: Path) -> MariadbServer:
     """Shared, with an empty database: create the tables first, drop them afterwards."""
     return start_mariadb(supervisor, DatabasePlan(), logs / "mariadb.log")
+
+
+@pytest.fixture
+def deployment(
+    memcached: MemcachedServer, mariadb: MariadbServer, tmp_path: Path
+) -> Iterator[Deployment]:
+    memcached.wipe()
+    schema.create(mariadb.url, POLL)
+    yield Deployment(
+        plan=PLAN,
+        mode="classic",
+        memcached=(memcached.address,),
+        database=mariadb.url,
+        folder=str(tmp_path),
+    )
+    schema.drop(mariadb.url)
+
+
+@pytest.fixture
+def two_daemons(deployment: Deployment, mirror: MemcachedServer) -> Deployment:
+    """Every mode can be at work on it."""
+    mirror.wipe()
+    return msgspec.structs.replace(deployment, memcached=(*deployment.memcached, mirror.address))

@@ -1,10 +1,9 @@
-"""The three modes and the flusher on real memcached and MariaDB, without HTTP."""
+"""Modes and the flusher on real memcached and MariaDB, without HTTP."""
 
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -13,66 +12,18 @@ import pytest
 
 from harness.armed import ArmedPage
 from harness.cache.meta_client import MetaClient
-from harness.database import schema
-from harness.database.ballots import read_ballots
 from harness.errors import Exit, PlanError, RecordingError
 from harness.faults.fault import Reach
 from harness.faults.timetable import Timetable, applicable
 from harness.history.journal import Journal, Role
 from harness.history.recorder import RECORDING_FAILED, Recorder
 from harness.modes.hands import ARMED_PAGE
-from harness.modes.mode import Answer, Session, find_mode, known_modes
-from harness.plan import Deployment, Fault, Plan, QueuePlan
-from harness.protocol.queue import DrainEnd
-from harness.services.mariadb import MariadbServer
+from harness.modes.mode import Answer, find_mode, known_modes
+from harness.modes.queues import terms
+from harness.plan import Deployment, Fault, Plan, QueuePlan, Site
+from harness.protocol.queue import AfterPatience, DrainEnd, Terms
 from harness.services.memcached import MemcachedServer
-from harness.vote import Vote, mint
-
-PLAN = Plan(scenario="test", queue=QueuePlan(prefix="test-queue", patience_s=0.05))
-POLL = PLAN.poll.poll()
-
-
-def vote(number: int, choice: int = 1) -> Vote:
-    return Vote(mint(0, number), POLL.name, choice, "v")
-
-
-@pytest.fixture
-def deployment(
-    memcached: MemcachedServer, mariadb: MariadbServer, tmp_path: Path
-) -> Iterator[Deployment]:
-    memcached.wipe()
-    schema.create(mariadb.url, POLL)
-    yield Deployment(
-        plan=PLAN,
-        mode="classic",
-        memcached=(memcached.address,),
-        database=mariadb.url,
-        folder=str(tmp_path),
-    )
-    schema.drop(mariadb.url)
-
-
-def session(deployment: Deployment, mode: str) -> "closing[Session]":
-    return closing(find_mode(mode).session(deployment, None))
-
-
-def counted(deployment: Deployment) -> dict[int, int]:
-    frame = read_ballots(deployment.database, 5.0)
-    return dict(zip(frame["vote"].tolist(), frame["deliveries"].tolist(), strict=True))
-
-
-def flush(deployment: Deployment) -> int:
-    """Run a real flusher until it has seen the queue empty; its exit code."""
-    path = Path(deployment.folder) / "flusher.json"
-    deployment.write(path)
-    ready = Path(deployment.folder) / "flusher.ready"
-    ready.unlink(missing_ok=True)
-    flusher = subprocess.Popen([sys.executable, "-m", "harness.flusher", str(path)])
-    until_s = time.monotonic() + 10
-    while not ready.exists() and time.monotonic() < until_s:
-        time.sleep(0.01)
-    flusher.terminate()
-    return flusher.wait(20)
+from tests.deployed import PLAN, POLL, await_hit, counted, flush, session, vote, voter
 
 
 def test_modes_are_found_by_entry_point_and_the_nearest_is_named():
@@ -204,32 +155,13 @@ def test_a_disk_that_fills_during_a_drain_costs_the_journal_and_no_vote(
 def test_a_paused_lock_holder_is_overtaken_and_its_late_vote_is_lost(
     deployment: Deployment, memcached: MemcachedServer, tmp_path: Path
 ):
-    """The whole way of a fault: armed, met by a real process, healed, recorded, and deadly.
-
-    The holder is a thread beside the main one on one core, as in the site: a stop that another
-    thread has to carry out comes after the holder has left the lock.
-    """
+    """The whole way of a fault: armed, met by a real process, healed, recorded, and deadly."""
     page = ArmedPage.create(tmp_path / ARMED_PAGE)
     fault = Fault(kind="pause", target="lock-holder", at_s=0.0, for_s=2.5)
     timetable = Timetable((fault,), Reach(page, memcached.wipe))
     timetable.begin(time.monotonic_ns())
-    path = tmp_path / "holder.json"
-    deployment.write(path)
-    program = (
-        "import os, sys, threading; from pathlib import Path\n"
-        "from harness.plan import Deployment\n"
-        "from harness.modes.mode import find_mode; from harness.vote import Vote, mint\n"
-        "deployment = Deployment.read(Path(sys.argv[1]))\n"
-        "vote = Vote(mint(0, 1), deployment.plan.poll.name, 1, 'v')\n"
-        "session = find_mode('classic').session(deployment, None)\n"
-        "os.sched_setaffinity(0, list(os.sched_getaffinity(0))[:1])\n"
-        "voter = threading.Thread(target=lambda: print(session.accept(vote).name))\n"
-        "voter.start(); voter.join()"
-    )
-    holder = subprocess.Popen([sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE)
-    until_s = time.monotonic() + 10
-    while not page.hits() and time.monotonic() < until_s:
-        time.sleep(0.005)
+    holder = voter(deployment, "classic", tmp_path)
+    await_hit(page)
     (hit,) = page.hits()
     assert (hit.pid, hit.signal) == (holder.pid, signal.SIGSTOP)
     assert flush(deployment) == Exit.OK  # it takes over, and resets the pointer
@@ -262,3 +194,66 @@ def test_faults_without_a_target_in_the_mode_are_left_out():
     wipe = Fault(kind="wipe", at_s=0.0, modes=("classic",))
     assert applicable((pause, wipe), "direct", queues=False) == ()
     assert applicable((pause, wipe), "classic", queues=True) == (pause, wipe)
+
+
+def test_too_few_memcached_daemons_are_a_plan_error(tmp_path: Path):
+    alone = Deployment(
+        plan=PLAN, mode="mirrored", memcached=("127.0.0.1:1",), database="mysql://u@h/n",
+        folder=str(tmp_path),
+    )  # fmt: skip
+    mode = find_mode("mirrored")
+    with pytest.raises(PlanError, match="mode mirrored needs 2 memcached daemons, and 1 is given"):
+        mode.session(alone, None)
+    with pytest.raises(PlanError, match="mode mirrored needs 2"):
+        mode.drain(alone, None)
+    path = tmp_path / "deployment.json"
+    alone.write(path)
+    for module in ("harness.flusher", "harness.site"):
+        started = subprocess.run(
+            [sys.executable, "-m", module, str(path)], capture_output=True, text=True, check=False
+        )
+        assert started.returncode == Exit.USAGE, started.stderr
+        assert "needs 2 memcached daemons" in started.stderr
+        assert "Traceback" not in started.stderr
+
+
+@pytest.mark.parametrize(
+    ("module", "says"),
+    [
+        ("class Mine:\n    name = 'mine'\n    promises = True\n    queues = False\n"
+         "    def session(self, deployment, journal): ...\n",
+         "has no protocol, no drain, no excuses"),
+        ("class Mine(ProtocolMode):\n    name = 'mine'\n", "cannot be loaded.*abstract"),
+        ("class Mine(ProtocolMode):\n    name = 'mine'\n    excuses = ('wpie',)\n"
+         "    def protocol(self, terms): return direct.protocol(terms)\n", "has no excuses"),
+        ("class Mine(ProtocolMode):\n    name = 'yours'\n"
+         "    def protocol(self, terms): return direct.protocol(terms)\n",
+         "calls itself 'yours'"),
+        ("raise RuntimeError('no such licence')", "cannot be loaded.*no such licence"),
+    ],
+    ids=["before excuses", "abstract", "no such fault", "another name", "broken"],
+)  # fmt: skip
+def test_a_mode_of_somebody_else_that_does_not_fit_is_one_line(
+    module: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    imports = (
+        "from harness.protocol import direct\n"
+        "from harness.modes.protocol_mode import ProtocolMode\n"
+    )
+    (tmp_path / "somebody.py").write_text(imports + module)
+    metadata = tmp_path / "somebody-1.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Name: somebody\nVersion: 1\n")
+    (metadata / "entry_points.txt").write_text("[pollstorm.modes]\nmine = somebody:Mine\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "somebody", raising=False)
+    with pytest.raises(PlanError, match=says) as told:
+        find_mode("mine")
+    assert "\n" not in str(told.value)
+
+
+def test_the_plans_terms_are_those_of_the_protocols():
+    site = Site(workers=3, threads=10)
+    queue = QueuePlan(patience_s=0.5, after_patience="refuse", slot_grace_s=0.01)
+    laid_down = terms(Plan(scenario="test", site=site, queue=queue))
+    assert laid_down == Terms(AfterPatience.REFUSE, 0.5, 2 * 30 + 64, 10_000_000, 60)

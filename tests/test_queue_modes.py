@@ -1,0 +1,111 @@
+"""What all queue modes do alike, and where they differ, on real memcached and MariaDB."""
+
+import time
+from contextlib import closing
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from harness.armed import ArmedPage
+from harness.errors import Exit
+from harness.faults.fault import Reach
+from harness.faults.timetable import Timetable
+from harness.modes.hands import ARMED_PAGE
+from harness.modes.mode import Answer, find_mode
+from harness.plan import Deployment, Fault
+from harness.protocol.commands import Command, InsertBallots, Reply
+from harness.protocol.queue import DrainEnd
+from harness.services.memcached import MemcachedServer
+from tests.deployed import POLL, await_hit, counted, flush, session, vote, voter
+
+pytestmark = pytest.mark.services
+
+QUEUED = ("classic", "owned", "ticket", "mirrored")
+
+
+@pytest.mark.parametrize("mode", QUEUED)
+def test_every_queue_takes_a_vote_that_its_flusher_counts_once(two_daemons: Deployment, mode: str):
+    with session(two_daemons, mode) as site:
+        for number in range(5):
+            assert site.accept(vote(number, choice=2)) is Answer.QUEUED
+        assert counted(two_daemons) == {}
+        assert flush(two_daemons, mode) == Exit.OK
+        assert counted(two_daemons) == {vote(n).vote_id: 1 for n in range(5)}
+        assert site.totals(POLL).counts == (0, 5, 0)
+
+
+@pytest.mark.parametrize("mode", QUEUED)
+def test_without_memcached_every_queue_lets_votes_go_to_the_database(
+    deployment: Deployment, mode: str
+):
+    gone = msgspec.structs.replace(deployment, memcached=("127.0.0.1:1", "127.0.0.1:2"))
+    with session(gone, mode) as site:
+        assert site.accept(vote(1)) is Answer.STORED
+    assert counted(deployment) == {vote(1).vote_id: 1}
+
+
+@pytest.mark.parametrize(("mode", "left"), [("ticket", 0), ("mirrored", 5)])
+def test_what_a_wipe_of_the_first_daemon_leaves(
+    two_daemons: Deployment, memcached: MemcachedServer, mode: str, left: int
+):
+    with session(two_daemons, mode) as site:
+        for number in range(5):
+            site.accept(vote(number))
+        memcached.wipe()
+        assert site.accept(vote(5)) is Answer.QUEUED  # in a new epoch
+    assert flush(two_daemons, mode) == Exit.OK
+    assert len(counted(two_daemons)) == left + 1
+    assert set(counted(two_daemons).values()) == {1}
+
+
+@pytest.mark.parametrize("mode", ["ticket", "mirrored"])
+def test_two_drains_side_by_side_count_each_vote_once(two_daemons: Deployment, mode: str):
+    """One is between reading the slots and committing when the other comes by."""
+    with session(two_daemons, mode) as site:
+        for number in range(50):
+            site.accept(vote(number))
+    with (
+        closing(find_mode(mode).drain(two_daemons, None)) as first,
+        closing(find_mode(mode).drain(two_daemons, None)) as second,
+    ):
+        meanwhile: list[DrainEnd] = []
+        execute = first._hands.execute  # type: ignore[attr-defined]
+
+        def interrupted(command: Command) -> Reply:
+            if isinstance(command, InsertBallots):
+                meanwhile.append(second.drain(0).end)
+            return execute(command)
+
+        first._hands.execute = interrupted  # type: ignore[attr-defined]
+        assert first.drain(0).end is DrainEnd.OVERTAKEN
+        assert meanwhile == [DrainEnd.COMMITTED]
+        assert second.drain(0).end is DrainEnd.EMPTY
+    assert counted(two_daemons) == {vote(n).vote_id: 1 for n in range(50)}
+
+
+def test_a_paused_ticket_holder_holds_nobody_up_and_its_vote_is_counted(
+    deployment: Deployment, memcached: MemcachedServer, tmp_path: Path
+):
+    page = ArmedPage.create(tmp_path / ARMED_PAGE)
+    fault = Fault(kind="pause", target="lock-holder", at_s=0.0, for_s=1.5)
+    timetable = Timetable((fault,), Reach(page, memcached.wipe))
+    timetable.begin(time.monotonic_ns())
+    holder = voter(deployment, "ticket", tmp_path)
+    await_hit(page)
+    with session(deployment, "ticket") as site:
+        assert site.accept(vote(2)) is Answer.QUEUED
+    assert flush(deployment, "ticket") == Exit.OK  # it closes the slot of the one who stands still
+    assert counted(deployment) == {vote(2).vote_id: 1}
+    answer, _ = holder.communicate(timeout=10)
+    (record,) = timetable.heal()
+    assert answer == b"QUEUED\n"  # with another ticket
+    assert (record.hit, record.target) == (True, "ticket-holder")
+    assert "no lock is held" in record.detail
+    assert flush(deployment, "ticket") == Exit.OK
+    assert counted(deployment) == {vote(1).vote_id: 1, vote(2).vote_id: 1}
+    assert page.steps[: 3 << 8] == bytes(3 << 8)  # nothing stays armed
+
+
+def test_a_flusher_of_a_mode_without_a_queue_waits_to_be_ended(deployment: Deployment):
+    assert flush(deployment, "direct") == Exit.OK
