@@ -13,9 +13,9 @@ Theory of operation
                 is looked at: an `add` that fails may have pushed out another item before.
     Eviction    In the class that has no room left, the item stored longest ago goes. Reading or
                 incrementing an item renews its place, but only once in a minute.
-    No eviction (`evict=False`, the daemon's `-M`) What has no room is refused, as what is too
-                large always is. With it goes the old value of the key, and that of a refused `add`
-                too; only a refused `incr` leaves it.
+    Refusal     What is too large is refused, and with `evict=False` (the daemon's `-M`) what there
+                is no room for. The old value of the key goes with it, even when an `add` is
+                refused; only a refused `incr` leaves it.
     Wipe        Everything stored before it is missing. Its memory is free when it is come across.
     Restart     Nothing is left, and CAS starts again.
 
@@ -23,10 +23,10 @@ What it leaves out
     A daemon without options has an LRU in segments and a thread that shifts items between them,
     moves pages between classes and removes what has expired, each in its own time. What is
     modelled is the daemon with `-o no_lru_maintainer,no_lru_crawler`, which has one list in each
-    class and no such thread. It matters only when memory runs out. Then a key that was read twice
-    or more outlives here a minute at most unread neighbours, while the daemon may keep it longer;
-    slots, which are read once at most, leave in the order in which they were stored by either.
-    Pages that one class has filled never help another here.
+    class and no such thread. It matters only when memory runs out. Then that daemon spares a key
+    that was read twice, while here reading helps once in a minute; what was not leaves in the order
+    in which it was stored, slots above all, in either. And pages that one class has filled never
+    help another here.
 
     The daemon also passes over an item at the end of the list while its key's lock, which is one
     of about a thousand, is held for an `incr` whose number outgrows its chunk. And it looks for a
@@ -54,6 +54,7 @@ from harness.simulation.slabs import (
     CHUNK_SIZES,
     LARGEST_CHUNK_BYTES,
     LARGEST_ITEM_BYTES,
+    LAST,
     Slabs,
     class_of,
 )
@@ -73,6 +74,7 @@ MISSING: Final = Reply(Status.MISSING)
 REFUSED: Final = Reply(Status.REFUSED)
 EXISTS: Final = Reply(Status.EXISTS)
 DELETED: Final = Reply(Status.OK)
+OK: Final = Status.OK
 
 
 class Item:
@@ -145,7 +147,7 @@ class SimulatedMemcached:
             return MISSING
         self._renew(item, now_s)
         value = item.value
-        return Reply(Status.OK, number_in(value), value, item.cas)
+        return Reply(OK, number_in(value), value, item.cas)
 
     def _set(self, command: Set, now_s: int) -> Reply:
         name, value = command.key.name, command.value
@@ -155,7 +157,7 @@ class SimulatedMemcached:
         old = self._find(name, now_s)
         if old is not None:
             self._unlink(old)
-        return Reply(Status.OK, cas=self._store(name, value, 0, now_s, chunks))
+        return Reply(OK, 0, b"", self._store(name, value, 0, now_s, chunks))
 
     def _add(self, command: Add, now_s: int) -> Reply:
         name, value, lifetime_s = command.key.name, command.value, command.lifetime_s
@@ -168,7 +170,7 @@ class SimulatedMemcached:
             self._free(chunks)
             return EXISTS
         expires_s = now_s + lifetime_s if lifetime_s else 0
-        return Reply(Status.OK, cas=self._store(name, value, expires_s, now_s, chunks))
+        return Reply(OK, 0, b"", self._store(name, value, expires_s, now_s, chunks))
 
     def _incr(self, command: Incr, now_s: int) -> Reply:
         item = self._find(command.key.name, now_s)
@@ -182,15 +184,18 @@ class SimulatedMemcached:
         if len(digits) <= len(item.value):
             self._cas += 1
             item.cas = self._cas
-            item.value = digits.ljust(len(item.value))
+            if len(digits) < len(item.value):
+                item.value = digits.ljust(len(item.value))
+            else:
+                item.value = digits
             self._renew(item, now_s)
-            return Reply(Status.OK, number, digits, item.cas)
+            return Reply(OK, number, digits, item.cas)
         size_class = class_of(size_of(item.name, digits))
         if not self._take(size_class, now_s, held=item):
             return REFUSED
         self._unlink(item)
         cas = self._store(item.name, digits, item.expires_s, now_s, (size_class,))
-        return Reply(Status.OK, number, digits, cas)
+        return Reply(OK, number, digits, cas)
 
     def _delete(self, command: Delete, now_s: int) -> Reply:
         item = self._find(command.key.name, now_s)
@@ -263,7 +268,7 @@ class SimulatedMemcached:
             chunk_bytes = min(missing_bytes + CHUNK_BYTES, LARGEST_CHUNK_BYTES)
             size_class = class_of(chunk_bytes)
             if not self._take(size_class, now_s):
-                chunk_bytes, size_class = LARGEST_CHUNK_BYTES, len(CHUNK_SIZES) - 1
+                chunk_bytes, size_class = LARGEST_CHUNK_BYTES, LAST
                 if not self._take(size_class, now_s):
                     self._free(taken)
                     return None

@@ -29,11 +29,12 @@ def chunk_sizes() -> tuple[int, ...]:
 
 
 CHUNK_SIZES: Final = chunk_sizes()
+LAST: Final = len(CHUNK_SIZES) - 1
 
 
 def class_of(size_bytes: int) -> int:
     """The class whose chunks hold this size; the last one for what needs several chunks."""
-    return min(bisect_left(CHUNK_SIZES, size_bytes), len(CHUNK_SIZES) - 1)
+    return LAST if size_bytes > LARGEST_CHUNK_BYTES else bisect_left(CHUNK_SIZES, size_bytes)
 
 
 class Slabs:
