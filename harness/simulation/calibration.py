@@ -8,7 +8,8 @@ nobody queues, and its time is the computing of both sides.
                               is shared out by `DAEMON_SHARE`. The client has the time between
                               two commands of one operation besides.
     pipelined_ns              commands of pipelines: their whole time over their number.
-    wake_ns                   alone commands that are not warm, by how much they take longer.
+    awakened_ns               commands that were alone, the first after a nap: by how much they take
+                              longer. (A core that sleeps takes long to wake, and caches are cold.)
     oversleep_ns              from a failed try for the lock to the next one, less the nap.
     insert_ns, commit_ns      ballots inserted alone, shared out by `COMMIT_SHARE`.
     row_ns                    batches: what a ballot more costs.
@@ -16,11 +17,12 @@ nobody queues, and its time is the computing of both sides.
                               answered without the commands, half and half.
     wake_lag_ns               how late free voters sent.
 
-What a run cannot tell it does not: `switch_each_ns` is contained in the commands' own times, and
-`count_row_ns`, and all for which the run has fewer than `ENOUGH` cases, are taken from the service
-times that come with pollstorm. `origin` names them.
+What a run cannot tell it does not: `switch_each_ns` and `wake_ns` are contained in the times that
+are measured, and are 0 beside them; `count_row_ns`, and all for which the run has fewer than
+`ENOUGH` cases, are taken from the service times that come with pollstorm. `origin` names them.
 """
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
@@ -45,15 +47,13 @@ from harness.protocol.commands import (
 )
 from harness.protocol.queue import NAP_NS
 from harness.run_folder import RunFolder, TrialFolder
-from harness.simulation.service_times import Quantiles, ServiceTimes, quantiles, shipped
+from harness.simulation.service_times import Quantiles, ServiceTimes, constant, quantiles, shipped
 
 Values = npt.NDArray[np.float64]
 
 ENOUGH: Final = 50  # cases for a distribution whose 95 % quantile has some five beyond it
 LONG_PIPELINE: Final = 10  # commands, among which the first and the last make no difference
 WARM_NS: Final = 100_000
-IDLE_NS: Final = 500_000
-"""Between these a core may still be awake or not."""
 LONGEST_NAP_NS: Final = 10 * NAP_NS  # more is a stall or the end of another story
 DAEMON_SHARE: Final = 0.45
 """Of a command's time, the daemon's. By the processor time that the kernel accounted to both: 12.1
@@ -68,14 +68,14 @@ def calibrate(folder: RunFolder) -> ServiceTimes:
     """The service times of the run. Raises PlanError when it has no trial to measure in."""
     trials = [trial for found in folder.trials().values() for trial in found]
     try:
-        journal = pd.concat([_journal(trial) for trial in trials]) if trials else pd.DataFrame()
+        journals = [_journal(trial) for trial in trials]
         overheads = [_overheads(trial) for trial in trials]
         lags = [_wake_lags(trial) for trial in trials]
     except HistoryError as error:
         raise PlanError(f"{folder.path} cannot be calibrated with: {error}") from error
-    if not trials or journal.empty:
+    if all(journal.empty for journal in journals):
         raise PlanError(f"{folder.path} has no journal to calibrate with; run it without errors")
-    measured = from_journal(journal)
+    measured = from_journals(journals)
     overhead = np.concatenate(overheads)
     measured |= {
         "http_ns": overhead / 2,
@@ -93,19 +93,24 @@ def times_from(measured: dict[str, Values], origin: str, cores: int) -> ServiceT
     }
     base = shipped()
     names = [name for name in ServiceTimes.__struct_fields__ if name.endswith("_ns")]
-    missing = [name for name in names if name not in known and name != "switch_each_ns"]
+    contained = ("switch_each_ns", "wake_ns")
+    missing = [name for name in names if name not in known and name not in contained]
     if missing:
         origin += f"; as shipped: {', '.join(missing)}"
+    known["wake_ns"] = constant(0.0)
     return msgspec.structs.replace(base, **known, origin=origin, cores=cores, switch_each_ns=0)
 
 
-def from_journal(journal: pd.DataFrame) -> dict[str, Values]:
-    """What a journal tells, as lists of measured values by the name of the service time."""
-    commands = _in_context(journal)
+def from_journals(journals: Iterable[pd.DataFrame]) -> dict[str, Values]:
+    """What journals tell, each of a trial: measured values by the name of the service time.
+
+    Raises PlanError when they tell nothing of memcached.
+    """
+    commands = pd.concat([_in_context(journal) for journal in journals], ignore_index=True)
     single = commands[commands.command.isin(MEMCACHED) & ~commands.piped]
     alone = single[single.alone & (single.status != int(Status.LOST))]
     warm = alone[alone.pause_ns < WARM_NS].took_ns.to_numpy(np.float64)
-    cold = alone[alone.pause_ns > IDLE_NS].took_ns.to_numpy(np.float64)
+    awakened = alone[alone.napped].took_ns.to_numpy(np.float64)
     if len(warm) < ENOUGH:
         raise PlanError(
             f"only {len(warm)} commands were alone in their time, {ENOUGH} are needed to "
@@ -113,15 +118,13 @@ def from_journal(journal: pd.DataFrame) -> dict[str, Values]:
         )
     gaps = single[single.within & (single.pause_ns < WARM_NS)].pause_ns.to_numpy(np.float64)
     usual_ns, gap_ns = float(np.median(warm)), float(np.median(gaps))
-    wake = np.maximum(cold - usual_ns, 0.0)
-    wake_ns = float(np.median(wake)) if len(wake) else 0.0
     naps = commands[commands.napped & (commands.pause_ns < LONGEST_NAP_NS)]
-    oversleep = naps.pause_ns.to_numpy(np.float64) - NAP_NS - gap_ns - wake_ns
+    oversleep = naps.pause_ns.to_numpy(np.float64) - NAP_NS - gap_ns
     return {
         "memcached_ns": DAEMON_SHARE * warm,
         "client_ns": _spread_together((1 - DAEMON_SHARE) * warm, gaps),
         "pipelined_ns": _pipelined(commands),
-        "wake_ns": wake,
+        "awakened_ns": np.maximum(awakened - usual_ns, 0.0),
         "oversleep_ns": np.maximum(oversleep[naps.alone], 0.0),
         **_database(commands),
     }

@@ -85,10 +85,17 @@ class Habits:
     """What all performers of a world share."""
 
     def __init__(
-        self, events: Events, client_ns: Draw, oversleep_ns: Draw, patience_ns: int, armed: Armed
+        self,
+        events: Events,
+        client_ns: Draw,
+        awakened_ns: Draw,
+        oversleep_ns: Draw,
+        patience_ns: int,
+        armed: Armed,
     ) -> None:
         self.events = events
         self.client_ns = client_ns
+        self.awakened_ns = awakened_ns
         self.oversleep_ns = oversleep_ns
         self.patience_ns = patience_ns
         self.armed = armed
@@ -110,6 +117,7 @@ class Performer(Thread):
         "_habits",
         "_machine",
         "_memcached",
+        "_part_ns",
         "_prologue_ns",
         "_reply",
         "_result",
@@ -144,6 +152,7 @@ class Performer(Thread):
         self._asked_ns = 0
         self._reply: Reply | None = None
         self._prologue_ns = self._epilogue_ns = 0
+        self._part_ns = 0  # of the computing that a sleep has parted
         self._result: Any = None
         self._finishing = False
 
@@ -171,13 +180,14 @@ class Performer(Thread):
         """Hear the reply, learn what is wanted next."""
         asked = self._asked
         if asked is None:
+            self._part_ns = 0
             return self._prologue_ns + self._ask_machine(None, start_ns + self._prologue_ns)
         if type(asked) is Sleep:
             reply = Reply(Status.OK, start_ns - self._asked_ns)
-        else:
-            assert self._reply is not None
-            reply = self._reply
-            self._record(asked, reply, start_ns)
+            return self._habits.awakened_ns() + self._ask_machine(reply, start_ns)
+        assert self._reply is not None
+        reply = self._reply
+        self._record(asked, reply, start_ns)
         return self._ask_machine(reply, start_ns)
 
     def computed(self) -> int | None:
@@ -210,7 +220,15 @@ class Performer(Thread):
             self._result = ended.value
             return self._epilogue_ns
         self._asked = asked
-        return self._client_ns()
+        # A sleep on the way from one command to the next parts the computing in two.
+        part_ns, self._part_ns = self._part_ns, 0
+        if part_ns:
+            return part_ns
+        client_ns = self._client_ns()
+        if type(asked) is Sleep:
+            self._part_ns = client_ns // 2
+            return client_ns - self._part_ns
+        return client_ns
 
     def _patience(self, asked: Patience, now_ns: int) -> Reply:
         if asked.slept_ns < self._habits.patience_ns:
