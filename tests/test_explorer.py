@@ -16,8 +16,19 @@ from harness.exploration.space import Space
 from harness.exploration.store import MEMCACHED, apply, message_of
 from harness.exploration.undisturbed import Judge
 from harness.protocol import classic, ticket
-from harness.protocol.commands import Command, Patience, Pipeline, Reply, Sleep, Status
-from harness.protocol.queue import Receipt, Terms, VotingProtocol
+from harness.protocol.commands import (
+    Command,
+    Delete,
+    Get,
+    InsertBallots,
+    Patience,
+    Pipeline,
+    Reply,
+    Set,
+    Sleep,
+    Status,
+)
+from harness.protocol.queue import Drained, DrainEnd, Receipt, Terms, VotingProtocol
 from tests.mutants import PROTOCOLS, with_passage
 
 ProtocolOf = Callable[[Terms], VotingProtocol]
@@ -134,6 +145,28 @@ def test_ticket_loses_if_it_does_not_look_at_the_clock():
     assert shortest(mutant.protocol, writers=1, readers=1, expire_tombstones=True) == 6
 
 
+def vote_into_one_slot(queue, message):
+    yield Set(queue.slot(1), message)
+    return Receipt.QUEUED
+
+
+def drain_that_deletes_before_it_commits(queue):
+    slot = yield Get(queue.slot(1))
+    if slot.status is not Status.OK:
+        return Drained(DrainEnd.EMPTY)
+    yield Delete(queue.slot(1))
+    yield InsertBallots([slot.value])
+    return Drained(DrainEnd.COMMITTED)
+
+
+def test_a_reader_can_die_just_before_its_commit():
+    def protocol_of(_terms: Terms) -> VotingProtocol:
+        return VotingProtocol(vote_into_one_slot, drain_that_deletes_before_it_commits)
+
+    assert verdict(protocol_of, writers=1) == "safe"
+    assert shortest(protocol_of, writers=1, crash="reader") == 3
+
+
 def test_one_line_of_classic_changes_the_verdict():
     mutant = with_passage(classic, "        if lock.number == 1:", "        if lock.number <= 2:")
     assert verdict(mutant.protocol, writers=2, readers=1, takeovers=0) == "loses"
@@ -165,7 +198,7 @@ def essence(space: Space, finding: Finding) -> tuple[object, ...]:
 def test_each_reduction_finds_the_same_shortest_loss_in_fewer_states(protocol, bounds):
     space, plain = explore(protocol, PLAIN, **bounds)
     expected = essence(space, plain)
-    for reductions in (Reductions(True, False), Reductions(False, True), ALL):
+    for reductions in (*(PLAIN._replace(**{name: True}) for name in ALL._fields), ALL):
         space, reduced = explore(protocol, reductions, **bounds)
         assert essence(space, reduced)[:2] == expected[:2]
         assert reduced.states <= plain.states

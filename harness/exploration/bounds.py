@@ -37,8 +37,11 @@ class Reductions(NamedTuple):
 
     merge_local: bool = True  # steps that nobody else can notice are part of the step before
     merge_futures: bool = True  # so are histories after which a machine does just the same
+    doomed_first: bool = True  # a commit that can only be refused is tried before all else
     symmetry: bool = True  # states that differ in who is who are one
 
 
 ALL: Final = Reductions()
-PLAIN: Final = Reductions(merge_local=False, merge_futures=False, symmetry=False)
+PLAIN: Final = Reductions(
+    merge_local=False, merge_futures=False, doomed_first=False, symmetry=False
+)

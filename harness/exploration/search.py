@@ -12,6 +12,7 @@ from operator import attrgetter
 from typing import Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harness.exploration.rows import Column, Numbers, Rows, RowSet
 from harness.exploration.space import Move, Space, State
@@ -52,19 +53,28 @@ class MoveTable:
         self._process = process
         self._columns = [0] if process is None else [0, 1 + process]
         self._pairs = RowSet(len(self._columns))
-        self._spans: Rows = np.empty((1 << 10, 4), np.int32)  # start, count; free, then one command
+        self._spans: Rows = np.empty((1 << 10, 5), np.int32)  # start, count; the same of 1 command
         self._targets: Rows = np.empty((1 << 10, 2), np.int32)  # store, node
         self._used = 0
 
-    def follow(self, states: Rows, commands: int) -> Ways:
-        """All states that follow by a move of so many memcached commands."""
+    def numbers(self, states: Rows) -> Numbers:
+        """The number of each state's pair."""
         pairs = np.ascontiguousarray(states[:, self._columns])
         added = self._pairs.add(pairs)
-        first = self._pairs.size - len(added.new)
+        first_new = self._pairs.size - len(added.new)
         self._spans = _room(self._spans, self._pairs.size)
-        for number, pair in enumerate(pairs[added.new].tolist(), first):
+        for number, pair in enumerate(pairs[added.new].tolist(), first_new):
             self._enter(number, pair)
-        spans = self._spans[added.numbers]
+        return added.numbers
+
+    def goes_first(self, numbers: Numbers) -> NDArray[np.bool_]:
+        """Whether these moves are to be taken before any other's."""
+        first: NDArray[np.bool_] = self._spans[numbers, 4] > 0
+        return first
+
+    def follow(self, states: Rows, numbers: Numbers, commands: int) -> Ways:
+        """All states that follow by a move of so many memcached commands."""
+        spans = self._spans[numbers]
         start, count = spans[:, 2 * commands], spans[:, 2 * commands + 1]
         origin = np.repeat(np.arange(len(states)), count)
         before = np.cumsum(count) - count
@@ -80,7 +90,8 @@ class MoveTable:
         moves = sorted(self._moves(pair), key=COMMANDS)
         start, count = self._used, len(moves)
         free = sum(not move.commands for move in moves)
-        self._spans[number] = (start, free, start + free, count - free)
+        first = self._process is not None and self._space.goes_first(self._process, *pair)
+        self._spans[number] = (start, free, start + free, count - free, first)
         self._used += count
         self._targets = _room(self._targets, self._used)
         if moves:
@@ -143,9 +154,15 @@ class Search:
         first_new = self._states.size
         for start in range(*states, CHUNK):
             end = min(start + CHUNK, states[1])
-            for table in self._tables:
-                ways = table.follow(self._states.rows(start, end), 0 if free else 1)
-                self._enter(ways.rows, ways.origin + start, commands)
+            rows = self._states.rows(start, end)
+            numbers = [table.numbers(rows) for table in self._tables]
+            leader = np.full(end - start, -1)  # whose moves are to be taken before all others'
+            for process, table in enumerate(self._tables):
+                leader[(leader < 0) & table.goes_first(numbers[process])] = process
+            for process, table in enumerate(self._tables):
+                chosen = np.flatnonzero((leader < 0) | (leader == process))
+                ways = table.follow(rows[chosen], numbers[process][chosen], 0 if free else 1)
+                self._enter(ways.rows, chosen[ways.origin] + start, commands)
                 if self._is_over():
                     return first_new, self._states.size
         return first_new, self._states.size

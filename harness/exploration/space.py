@@ -34,6 +34,7 @@ from harness.protocol.commands import (
     Status,
 )
 from harness.protocol.queue import Receipt, Terms, VotingProtocol
+from harness.protocol.ticket import epoch_of
 
 OVER: Final = Reply(Status.OVER)
 MOST_LOCAL: Final = 1_000  # steps that a machine takes in a row without touching anything shared
@@ -230,6 +231,25 @@ class Space:
         return not may_die and (
             isinstance(command, InsertBallot)
             or (isinstance(command, InsertBallots) and not command.moves)
+        )
+
+    def goes_first(self, process: int, store: int, node: int) -> bool:
+        """Whether the process's next step may be taken before all others', and none after.
+
+        So it is with a commit whose head another drain has passed. It will be refused whenever it
+        comes, since heads only go forward; and it changes nothing that anybody could notice.
+        """
+        automaton = self.actors[process]
+        command = automaton.nodes[node].command
+        if not self.reductions.doomed_first or not isinstance(command, InsertBallots):
+            return False
+        now = self.stores[store]
+        if self.bounds.crash == automaton.actor.role and now.left.crashes:
+            return False
+        return any(
+            head.queue == move.queue and head.epoch == epoch_of(move.old) and head.ticket > move.old
+            for move in command.moves
+            for head in now.heads
         )
 
     def _finish(

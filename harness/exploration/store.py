@@ -7,6 +7,7 @@ within the abstractions that the package names.
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple
 
+from harness.errors import PlanError
 from harness.exploration.bounds import Bounds
 from harness.protocol.commands import (
     Add,
@@ -172,6 +173,8 @@ def _insert_ballots(store: Store, command: InsertBallots, _owner: int) -> tuple[
     for move in command.moves:
         if heads.get((move.queue, epoch_of(move.old))) != move.old:
             return store, EXISTS
+        if move.new < move.old:
+            raise PlanError(f"the protocol moves the head of {move.queue} back, from {move.old}")
         heads[(move.queue, epoch_of(move.old))] = move.new
     moved = tuple(Head(queue, epoch, ticket) for (queue, epoch), ticket in heads.items())
     return _deliver(store._replace(heads=moved), command.messages, command.copies), OK
