@@ -2,11 +2,13 @@
 
 import http.client
 import json
+import os
 import re
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -19,7 +21,7 @@ from harness.database import schema
 from harness.database.connections import connect
 from harness.errors import Exit, PlanError, ServiceError
 from harness.modes.mode import find_mode
-from harness.plan import Plan
+from harness.plan import FlusherPlan, Plan, Site
 from harness.services.mariadb import MariadbServer
 from harness.services.memcached import MemcachedServer
 from harness.services.ports import LOOPBACK
@@ -167,3 +169,59 @@ def test_ballots_that_are_not_ours_to_drop_are_not_dropped(
         assert ballots(mariadb.url) == 1
     finally:
         schema.drop(mariadb.url)
+
+
+def test_a_memcached_that_stands_still_costs_ticket_no_vote(
+    supervisor: Supervisor, tmp_path: Path
+) -> None:
+    """Two flushers; the breaker keeps all votes but the first few from waiting for a time-out."""
+    plan = Plan(scenario="test", site=Site(workers=1), flusher=FlusherPlan(processes=2))
+    mode = find_mode("ticket")
+    with start_stack(supervisor, plan, mode, tmp_path, tmp_path, Existing()) as stack:
+        assert len(stack.flushers.children) == 2
+        answers = [cast(stack, number) for number in range(10)]
+        (daemon,) = stack.memcached
+        os.kill(daemon.child.pid, signal.SIGSTOP)
+        begin_s = time.monotonic()
+        answers += [cast(stack, number) for number in range(10, 60)]
+        lasted_s = time.monotonic() - begin_s
+        os.kill(daemon.child.pid, signal.SIGCONT)
+        until_s = time.monotonic() + ENDS_WITHIN_S
+        while cast(stack, 60) != 202 and time.monotonic() < until_s:
+            time.sleep(0.05)  # the breaker tries again by itself
+        assert time.monotonic() < until_s
+        assert stack.drain()
+        assert answers[:10] == [202] * 10
+        assert set(answers[10:]) == {201}
+        assert lasted_s < 10  # 50 time-outs would be 50 s
+        assert ballots(stack.deployment.database) == 61
+
+
+def test_all_flushers_must_have_seen_the_queue_empty(
+    supervisor: Supervisor, tmp_path: Path
+) -> None:
+    plan = Plan(scenario="test", site=Site(workers=1), flusher=FlusherPlan(processes=2))
+    mode = find_mode("ticket")
+    with start_stack(supervisor, plan, mode, tmp_path, tmp_path, Existing()) as stack:
+        assert cast(stack, 1) == 202
+        _, second = stack.flushers.children
+        psutil.Process(second.pid).kill()
+        second.wait(ENDS_WITHIN_S)
+        with pytest.raises(ServiceError, match=r"^flusher-2 ended by SIGKILL: "):
+            stack.require_alive()
+        assert not stack.drain()
+        assert ballots(stack.deployment.database) == 1
+
+
+def test_mirrored_has_two_daemons_and_loses_nothing_when_the_first_is_wiped(
+    supervisor: Supervisor, tmp_path: Path
+) -> None:
+    plan = Plan(scenario="test", site=Site(workers=1), flusher=FlusherPlan(interval_s=60.0))
+    mode = find_mode("mirrored")
+    with start_stack(supervisor, plan, mode, tmp_path, tmp_path, Existing()) as stack:
+        assert len(stack.memcached) == 2
+        assert [cast(stack, number) for number in range(20)] == [202] * 20
+        stack.memcached[0].wipe()
+        assert cast(stack, 20) == 202
+        assert stack.drain()
+        assert ballots(stack.deployment.database) == 21

@@ -1,0 +1,124 @@
+"""When a flusher drains again, and what it calls empty; on drains written by hand."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from harness.flusher import FULL_LOAD, MOST_IN_A_ROW, Flusher
+from harness.history.journal import Journal
+from harness.modes.classic import Classic
+from harness.plan import Deployment, FlusherPlan, Limits, Plan, Site
+from harness.protocol.queue import Drained, DrainEnd
+from harness.vote import Poll
+
+EMPTY = Drained(DrainEnd.EMPTY)
+FULL = Drained(DrainEnd.COMMITTED, [b"v"] * FULL_LOAD)
+SMALL = Drained(DrainEnd.COMMITTED, [b"v"])
+PLAN = Plan(
+    scenario="test",
+    site=Site(journal=False),
+    flusher=FlusherPlan(interval_s=0.001),
+    limits=Limits(drain_s=20.0),
+)
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time goes on when somebody sleeps, and then at once."""
+    now_s = [0.0]
+    monkeypatch.setattr("harness.flusher.monotonic", lambda: now_s[0])
+    monkeypatch.setattr("harness.flusher.sleep", lambda s: now_s.__setitem__(0, now_s[0] + s))
+
+
+class Scripted:
+    """Drains one queue as the script says, and ends the flusher when it has been played."""
+
+    queues = 1
+
+    def __init__(self, script: list[Drained], finish: threading.Event) -> None:
+        self._script: Iterator[Drained] = iter(script)
+        self._finish = finish
+        self.drains = 0
+        self.refreshed = 0
+
+    def drain(self, _number: int) -> Drained:
+        self.drains += 1
+        drained = next(self._script, None)
+        if drained is None:
+            self._finish.set()
+            return EMPTY
+        return drained
+
+    def refresh_totals(self, _poll: Poll) -> None:
+        self.refreshed += 1
+
+    def close(self) -> None:
+        pass
+
+
+class ScriptedMode(Classic):
+    def __init__(self, drain: Scripted) -> None:
+        self._drain = drain
+
+    def drain(self, _deployment: Deployment, _journal: Journal | None) -> Scripted:  # type: ignore[override]
+        return self._drain
+
+
+def flusher(folder: Path, script: list[Drained], *, finished: bool) -> tuple[Flusher, Scripted]:
+    finish = threading.Event()
+    drain = Scripted(script, finish)
+    if finished:
+        finish.set()
+    deployment = Deployment(
+        plan=PLAN, mode="classic", memcached=("a:1",), database="", folder=str(folder)
+    )
+    return Flusher(deployment, ScriptedMode(drain), finish), drain
+
+
+def test_a_full_load_is_followed_by_another_drain_before_the_totals_are_counted(tmp_path: Path):
+    work, drain = flusher(tmp_path, [FULL, FULL, SMALL], finished=False)
+    assert work.run()
+    assert drain.refreshed == 2  # once behind the three drains, once at the end
+    assert drain.drains == 3 + 2  # the one that ends the script, and one that sees it empty
+
+
+def test_a_queue_that_never_ends_leaves_the_others_their_turn(tmp_path: Path):
+    work, drain = flusher(tmp_path, [FULL] * (MOST_IN_A_ROW + 1), finished=False)
+    assert work.run()
+    assert drain.refreshed == 3  # 32 drains, one more, and at the end
+
+
+@pytest.mark.parametrize("end", [end for end in DrainEnd if end is not DrainEnd.EMPTY])
+def test_only_a_drain_that_found_nothing_says_that_the_queue_is_empty(
+    tmp_path: Path, end: DrainEnd
+):
+    work, drain = flusher(tmp_path, [Drained(end, [b"v"])], finished=True)
+    assert work.run()
+    assert drain.drains == 2
+
+
+@pytest.mark.parametrize("end", [DrainEnd.LOCKED, DrainEnd.NO_MEMCACHED, DrainEnd.OVERTAKEN])
+def test_a_queue_that_is_never_seen_empty_is_not_called_drained(tmp_path: Path, end: DrainEnd):
+    work, _ = flusher(tmp_path, [Drained(end)] * 10_000, finished=True)
+    assert not work.run()
+
+
+def test_flushers_take_turns_within_the_interval(tmp_path: Path):
+    two = msgspec.structs.replace(PLAN, flusher=FlusherPlan(processes=2, interval_s=0.5))
+    deployment = Deployment(
+        plan=two, mode="classic", memcached=("a:1",), database="", folder=str(tmp_path)
+    )
+    waits: list[float] = []
+
+    class Watched(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            waits.append(timeout or 0.0)
+            return True
+
+    for number in (1, 2):
+        finish = Watched()
+        assert Flusher(deployment, ScriptedMode(Scripted([], finish)), finish, number).run()
+    assert waits == pytest.approx([0.25, 0.5])
