@@ -9,6 +9,7 @@ VoteId = NewType("VoteId", int)
 
 SEQUENCE_BITS: Final = 48
 POLL_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+VOTE_ID: Final = re.compile(r"[0-9a-f]{16}")
 VOTER_NAME: Final = re.compile(r"[!-~]{1,64}")  # visible ASCII, so that a message is one line
 MAX_CHOICES: Final = 100
 
@@ -44,7 +45,7 @@ class Vote(NamedTuple):
         vote_id, choice, poll, voter = message.decode("ascii").split(" ")
         vote = cls(VoteId(int(vote_id, 16)), poll, int(choice), voter)
         names_fit = POLL_NAME.fullmatch(poll) and VOTER_NAME.fullmatch(voter)
-        if len(vote_id) != 16 or not 1 <= vote.choice <= MAX_CHOICES or not names_fit:
+        if not (VOTE_ID.fullmatch(vote_id) and 1 <= vote.choice <= MAX_CHOICES and names_fit):
             raise ValueError(f"no vote: {message[:80]!r}")
         return vote
 

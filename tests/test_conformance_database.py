@@ -129,6 +129,10 @@ class Comparison(RuleBasedStateMachine):
         reply = self.both(ReadHeads(queue, current))
         self.heads[queue] = [part.number for part in reply.parts] or [0]
 
+    @rule(queue=QUEUES, epoch=st.integers(1, 9))
+    def read_what_another_database_issued(self, queue: str, epoch: int) -> None:
+        self.both(ReadHeads(queue, epoch))
+
     @rule(
         messages=st.lists(MESSAGES, max_size=5),
         moved=st.lists(st.tuples(QUEUES, st.integers(0, 3), st.integers(0, 3)), max_size=3),
@@ -209,6 +213,13 @@ class HalfTheHeadsMove(SimulatedDatabase):
         return reply
 
 
+class StrangeEpochsHaveNoHead(SimulatedDatabase):
+    def _read_heads(self, command: ReadHeads, now_ns: int) -> Reply:
+        if command.current not in self._epochs[command.queue]:
+            command = command._replace(current=0)
+        return super()._read_heads(command, now_ns)
+
+
 class EpochsAreNeverForgotten(SimulatedDatabase):
     def _read_heads(self, command: ReadHeads, now_ns: int) -> Reply:
         for epoch in self._epochs[command.queue].values():
@@ -222,7 +233,7 @@ class ReturningEpochsAreForgotten(SimulatedDatabase):
         reply = super()._read_heads(command, now_ns)
         current = self._epochs[command.queue].get(command.current)
         if current is not None:
-            current.superseded_ns = before[command.current]
+            current.superseded_ns = before.get(command.current)
         return reply
 
 
@@ -233,6 +244,7 @@ class ReturningEpochsAreForgotten(SimulatedDatabase):
         AnotherChoiceIsCounted,
         OvertakenDrainsCount,
         HalfTheHeadsMove,
+        StrangeEpochsHaveNoHead,
         EpochsAreNeverForgotten,
         ReturningEpochsAreForgotten,
     ],

@@ -139,6 +139,15 @@ def test_epochs_that_are_not_current_are_marked_and_the_current_one_is_cleared(
     assert superseded(mariadb) == [1, 2]
 
 
+def test_the_epoch_of_another_database_is_drained_from_its_start_and_never_issued(
+    executor: DatabaseExecutor,
+):
+    executor.execute(IssueEpoch("q"))
+    assert heads(executor, current=4) == [first_of(1), first_of(4)]
+    assert executor.execute(IssueEpoch("q")).number == 5
+    assert heads(executor, current=4) == [first_of(1), first_of(4), first_of(5)]
+
+
 def test_what_is_marked_already_is_not_written_again(
     executor: DatabaseExecutor, mariadb: MariadbServer
 ):

@@ -426,6 +426,14 @@ def test_what_is_taken_in_survives_the_queues_message(
         assert Vote.from_message(vote.to_message()) == vote
 
 
+@pytest.mark.parametrize(
+    "vote_id", ["-00000000000000f", "0_00000000000000", "00000000000000A1", "1"]
+)
+def test_a_message_with_an_id_that_no_client_mints_is_no_vote(vote_id: str) -> None:
+    with pytest.raises(ValueError, match="no vote"):
+        Vote.from_message(f"{vote_id} 1 town-hall v1".encode())
+
+
 def test_metrics_count_each_answer_and_what_is_under_way(
     site: falcon.testing.TestClient, mode: Scripted, tmp_path: Path
 ) -> None:

@@ -24,6 +24,11 @@ ON DUPLICATE KEY UPDATE issued = issued + 1"""
 ISSUED: Final = "SELECT issued FROM pollstorm_epochs WHERE queue = %s"
 NEW_HEAD: Final = "INSERT INTO pollstorm_heads (queue, epoch, head) VALUES (%s, %s, %s)"
 
+ADOPT_NUMBER: Final = """
+INSERT INTO pollstorm_epochs (queue, issued) VALUES (%s, %s)
+ON DUPLICATE KEY UPDATE issued = GREATEST(issued, VALUES(issued))"""
+ADOPT_HEAD: Final = NEW_HEAD + " ON DUPLICATE KEY UPDATE head = head"
+
 MOVE: Final = """
 UPDATE pollstorm_heads SET head = %s WHERE queue = %s AND epoch = %s AND head = %s"""
 
@@ -69,13 +74,18 @@ class Heads:
         """The heads of all epochs that may be in use, oldest first.
 
         The others than the current one count as superseded from now on, if they did not already;
-        a current epoch of 0 is not known, and changes nothing.
+        a current epoch of 0 is not known, and changes nothing. One that was never issued here is
+        that of another database, whose memcached has outlived it: it is drained from its start.
         """
 
         def transaction(connection: "Connection[Cursor]") -> list[int]:
             with connection.cursor() as cursor:
                 cursor.execute(REMEMBERED, (queue, current))
                 rows = cursor.fetchall()
+                if current and all(epoch != current for epoch, _, _ in rows):
+                    _adopt(connection, queue, current)
+                    cursor.execute(REMEMBERED, (queue, current))
+                    rows = cursor.fetchall()
                 if current and any(epoch != current and not marked for epoch, _, marked in rows):
                     cursor.execute(SUPERSEDE, (queue, current))
                 if any(epoch == current and marked for epoch, _, marked in rows):
@@ -83,6 +93,15 @@ class Heads:
             return [int(head) for _, head, _ in rows]
 
         return self._link.attempt(transaction)
+
+
+def _adopt(connection: "Connection[Cursor]", queue: str, epoch: int) -> None:
+    """Give a strange epoch a head, and never issue its number."""
+    connection.begin()
+    with connection.cursor() as cursor:
+        cursor.execute(ADOPT_NUMBER, (queue, epoch))
+        cursor.execute(ADOPT_HEAD, (queue, epoch, first_of(epoch)))
+    connection.commit()
 
 
 def move(cursor: Cursor, moves: Sequence[Move]) -> bool:

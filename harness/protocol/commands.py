@@ -102,8 +102,8 @@ class ReadHeads(NamedTuple):
     """The heads of all epochs of a queue that may still have undrained tickets, oldest first.
 
     The reply's parts have a ticket each as their number. `current`: the epoch that tickets are
-    taken from just now, 0 if that is not known; others are forgotten when they have not been
-    current for long.
+    taken from just now, 0 if that is not known; it gets a head if it has none. Others are forgotten
+    when they have not been current for long.
     """
 
     queue: str

@@ -32,7 +32,8 @@ What it survives
 
 What it cannot survive
     What memcached itself loses: the votes queued in it when it is restarted, wiped or short of
-    memory.
+    memory. That includes a tombstone for which there is no memory: memcached refuses it and, by
+    refusing, removes a vote that has just arrived in that slot.
 
 Why it never says yes in doubt
     A vote whose `add` was not answered, or after which the epoch had changed, may be counted or
@@ -70,7 +71,7 @@ from harness.protocol.queue import (
     straight_to_database,
 )
 
-EPOCH_BITS: Final = 40  # a trillion votes in an epoch, and sixteen million epochs
+EPOCH_BITS: Final = 40  # a trillion votes in an epoch, and eight million epochs
 TOMBSTONE: Final = b"closed"
 SPARE_S: Final = 2  # memcached's clock ticks once a second, so a lifetime may end a second early
 MAX_TICKETS: Final = 8  # each is lost to a drain that found its slot empty; then the database

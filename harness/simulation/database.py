@@ -123,10 +123,12 @@ class SimulatedDatabase:
 
     def _read_heads(self, command: ReadHeads, now_ns: int) -> Reply:
         epochs = self._epochs[command.queue]
+        if command.current and command.current not in epochs:
+            epochs[command.current] = Epoch(first_of(command.current))
         current = epochs.get(command.current)
         heads = [
             epoch.head
-            for epoch in epochs.values()  # in the order of their issue
+            for _, epoch in sorted(epochs.items())
             if epoch is current or epoch.is_remembered(now_ns)
         ]
         if command.current:
@@ -139,6 +141,6 @@ class SimulatedDatabase:
 
     def _issue_epoch(self, command: IssueEpoch, _now_ns: int) -> Reply:
         epochs = self._epochs[command.queue]
-        number = len(epochs) + 1
+        number = max(epochs, default=0) + 1
         epochs[number] = Epoch(first_of(number))
         return Reply(Status.OK, number)
