@@ -9,7 +9,7 @@ import click
 from harness import __version__
 from harness.errors import Exit, PollstormError
 
-VERBS: Final = ("run", "up", "audit", "report", "explore", "simulate", "doctor")
+VERBS: Final = ("run", "up", "audit", "report", "explore", "replay", "simulate", "doctor")
 
 
 class Verbs(click.Group):

@@ -1,24 +1,29 @@
 """`pollstorm explore`: every order of a few processes' commands, and the shortest that loses."""
 
-from typing import Any, Final
+from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
 from rich.console import Console
 
 from harness.errors import Exit, PlanError
-from harness.exploration.bounds import READER, WRITER, Bounds
+from harness.exploration.bounds import (
+    MOST_DRAINS,
+    MOST_READERS,
+    MOST_TAKEOVERS,
+    MOST_WRITERS,
+    READER,
+    WRITER,
+    Bounds,
+)
 from harness.exploration.report import Exploration, describe
 from harness.exploration.search import Search
 from harness.exploration.space import Space
 from harness.exploration.table import print_exploration
+from harness.exploration.witness import require_writable, save_witness
 from harness.modes.mode import find_mode
 from harness.protocol.queue import Terms
-
-MOST_WRITERS: Final = 8  # far beyond exhaustion already at half of it
-MOST_READERS: Final = 6
-MOST_DRAINS: Final = 20
-MOST_TAKEOVERS: Final = 20
 
 EXAMPLES = """\b
 Examples:
@@ -84,9 +89,20 @@ Exit codes: 0 no loss in all states, 3 the bounds were not exhausted, 99 it lose
     metavar="N",
     help="Give up after so many; exit code 3.",
 )
+@click.option(
+    "--witness",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Save a losing schedule for pollstorm replay.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def explore(
-    protocol: str, crash: str | None, max_states: int | None, as_json: bool, **chosen: Any
+    protocol: str,
+    crash: str | None,
+    max_states: int | None,
+    witness: Path | None,
+    as_json: bool,
+    **chosen: Any,
 ) -> int:
     """Visit every interleaving of the processes' commands within the bounds.
 
@@ -95,6 +111,8 @@ def explore(
     one twice; or that there is none.
     """
     bounds = Bounds(crash=crash or "", **chosen)
+    if witness:
+        require_writable(witness)
     space = space_of(protocol, bounds)
     search = Search(space, max_states)
     console = Console()
@@ -108,7 +126,17 @@ def explore(
         click.echo(msgspec.json.format(msgspec.json.encode(found)))
     else:
         print_exploration(found, console)
+    if witness:
+        click.echo(_keep(found, witness), err=True)
     return exit_code(found)
+
+
+def _keep(found: Exploration, path: Path) -> str:
+    """Save the witness, if there is one; what was done, in a line."""
+    if not found.lost and not found.doubled:
+        return "no vote is lost or doubled, so no witness was written"
+    save_witness(found, path)
+    return f"replay it with: pollstorm replay {path}"
 
 
 def space_of(protocol: str, bounds: Bounds) -> Space:

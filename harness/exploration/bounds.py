@@ -1,20 +1,28 @@
 """What may happen within one exploration, and what the search may leave out."""
 
-from typing import Final, NamedTuple
+from typing import Annotated, Final, NamedTuple
 
 import msgspec
+from msgspec import Meta
 
 WRITER: Final = "writer"
 READER: Final = "reader"
+
+MOST_WRITERS: Final = 8  # half of it is far beyond exhaustion already
+MOST_READERS: Final = 6
+MOST_DRAINS: Final = 20
+MOST_TAKEOVERS: Final = 20
 
 
 class Bounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How many processes there are, and how often each kind of trouble may come."""
 
-    writers: int = 2  # each has one vote
-    readers: int = 1
-    drains: int = 1  # of each reader, one after the other
-    takeovers: int = 1  # of a lock; of an owned lock, expiries while it is held
+    writers: Annotated[int, Meta(ge=1, le=MOST_WRITERS)] = 2  # each has one vote
+    readers: Annotated[int, Meta(ge=0, le=MOST_READERS)] = 1
+    drains: Annotated[int, Meta(ge=1, le=MOST_DRAINS)] = 1  # of each reader, one after the other
+    takeovers: Annotated[int, Meta(ge=0, le=MOST_TAKEOVERS)] = (
+        1  # of a lock; of an owned lock, expiries while it is held
+    )
     cold: bool = False  # nothing is in memcached at the start
     crash: str = ""  # a writer or a reader that may die before any of its commands
     wipe: bool = False  # one daemon loses all that it holds, once

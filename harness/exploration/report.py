@@ -89,11 +89,8 @@ def verdict_line(found: Exploration) -> str:
 
 def what_is_wrong(found: Exploration) -> str:
     """The broken properties."""
-    wrong = []
-    if found.lost:
-        wrong.append(f"{_and(found.lost)} acknowledged and lost")
-    if found.doubled:
-        wrong.append(f"{_and(found.doubled)} delivered twice")
+    killed = lost_or_doubled(found.lost, found.doubled)
+    wrong = [killed] if killed else []
     if found.stuck:
         wrong.append("the queue does not empty")
     if found.overlap:
@@ -101,5 +98,8 @@ def what_is_wrong(found: Exploration) -> str:
     return "; ".join(wrong)
 
 
-def _and(names: list[str]) -> str:
-    return " and ".join(names)
+def lost_or_doubled(lost: list[str], doubled: list[str]) -> str:
+    """What became of the votes, in words."""
+    said = [f"{' and '.join(lost)} acknowledged and lost"] if lost else []
+    said += [f"{' and '.join(doubled)} delivered twice"] if doubled else []
+    return "; ".join(said)

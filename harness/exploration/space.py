@@ -16,6 +16,9 @@ from harness.exploration.automaton import (
 )
 from harness.exploration.bounds import ALL, WRITER, Bounds, Reductions
 from harness.exploration.store import (
+    COMMAND_LOST,
+    DEATH,
+    REPLY_LOST,
     Store,
     apply,
     budgets,
@@ -144,7 +147,7 @@ class Space:
         actor, left = automaton.actor, self.stores[store].left
         if left.crashes and actor.role == self.bounds.crash and not here.fresh:
             died = self._spend(store, crashes=left.crashes - 1)
-            yield died, automaton.end, 0, (Step(actor, event="dies"),)
+            yield died, automaton.end, 0, (Step(actor, event=DEATH),)
         if self._is_local(here.command):
             yield from ((s, n, 0, t) for s, n, t in self._local(automaton, store, node, ()))
             return
@@ -157,8 +160,8 @@ class Space:
             if not here.broken:
                 store = self._spend(store, lost_replies=left.lost_replies - 1)
                 after, _ = self.apply(store, here.command, automaton.owner)
-            came = Step(actor, here.command, LOST, "applied, but the reply is lost")
-            never = Step(actor, here.command, LOST, "lost before it arrived")
+            came = Step(actor, here.command, LOST, REPLY_LOST)
+            never = Step(actor, here.command, LOST, COMMAND_LOST)
             yield after, automaton.step(node, LOST), commands, (came,)
             yield store, automaton.lose_rest(node), commands, (never,)
 

@@ -38,6 +38,14 @@ MISSING: Final = Reply(Status.MISSING)
 EXISTS: Final = Reply(Status.EXISTS)
 REFUSED: Final = Reply(Status.REFUSED)
 
+WIPE: Final = "wiped: daemon"  # and its number
+EVICTION: Final = "pointer evicted: daemon"  # and its number
+TOMBSTONES_EXPIRE: Final = "tombstones expire"
+LOCK_EXPIRES: Final = "lock expires"
+DEATH: Final = "dies"
+REPLY_LOST: Final = "applied, but the reply is lost"
+COMMAND_LOST: Final = "lost before it arrived"
+
 MEMCACHED: Final = (Get, Set, Add, Incr, Delete)
 
 
@@ -214,20 +222,20 @@ def events(store: Store) -> Iterator[tuple[str, Store]]:
     left = store.left
     if left.wipes:
         for daemon in sorted({key.daemon for key, _ in store.items}):
-            yield f"wipe {daemon}", wiped(store, daemon)
+            yield f"{WIPE} {daemon}", wiped(store, daemon)
     if left.evictions:
         spent = store._replace(left=left._replace(evictions=left.evictions - 1))
         for key, _ in store.items:
             if key.kind is KeyKind.POINTER:
-                yield f"evict {key.name} {key.daemon}", _with(spent, key, None)
+                yield f"{EVICTION} {key.daemon}", _with(spent, key, None)
     if left.jumps:
         spent = store._replace(left=left._replace(jumps=left.jumps - 1))
-        yield "tombstones expire", expired(spent, KeyKind.SLOT)._replace(now_ns=JUMP_NS)
+        yield TOMBSTONES_EXPIRE, expired(spent, KeyKind.SLOT)._replace(now_ns=JUMP_NS)
     if left.takeovers:
         spent = store._replace(left=left._replace(takeovers=left.takeovers - 1))
         without = expired(spent, KeyKind.LOCK)
         if without is not spent:
-            yield "lock expires", without
+            yield LOCK_EXPIRES, without
 
 
 def expired(store: Store, kind: KeyKind) -> Store:
