@@ -200,8 +200,8 @@ def exit_code(verdict: Verdict, modes: dict[str, ModeResult]) -> Exit:
     """What a verb that ends with this verdict says to the shell.
 
     Lost votes of a mode that promises nothing, or whose promise does not cover the fault that hit,
-    are a finding, not a failure. Votes are accounted for whatever the generator did, so thresholds on them count in an invalid measurement too;
-    those on times and rates do not.
+    are a finding, not a failure. Votes are accounted for whatever the generator did, so thresholds
+    on them count in an invalid measurement too; those on times and rates do not.
     """
     missed = [slo for mode in modes.values() for slo in mode.slo if not slo.held]
     missed_on_votes = [slo for slo in missed if SLO_FIGURES[parse_slo(slo.text).figure] == ACCOUNTS]
