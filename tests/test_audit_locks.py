@@ -266,6 +266,13 @@ def test_the_numbers_of_two_daemons_are_not_mixed(tmp_path):
     assert figures(tmp_path, first + second + held).overlaps == 2
 
 
+def test_a_daemon_that_lives_on_does_not_join_the_lives_of_another(tmp_path):
+    elsewhere = [command(Incr, POINTER, begin=5, cas=1, operation=9, daemon=1)]
+    before = clean(0, (101, 102, 103, 110), pid=1)
+    restarted = clean(1000, (1, 2, 3, 105), pid=2)
+    assert figures(tmp_path, elsewhere + before + restarted).overlaps == 0
+
+
 def test_a_queue_without_a_lock_has_no_grants(tmp_path):
     ticket = [
         command(Incr, POINTER, begin=0, number=1, cas=1),
