@@ -83,6 +83,24 @@ def test_a_vote_committed_before_its_answer_is_counted_after_no_time(tmp_path):
     assert counted_after([make_trial(tmp_path / "none", ledger)]).p99 is None
 
 
+def test_a_vote_that_several_drains_read_is_counted_by_the_first_that_commits(tmp_path):
+    def drain(at: float, pid: int, status: Status, daemons: int = 1) -> list[dict[str, object]]:
+        reads = [
+            command(Get, KeyKind.SLOT, begin=at, vote=vote_id(0), slot=1, daemon=daemon, pid=pid)
+            for daemon in range(daemons)
+        ]
+        return [*reads, command(InsertBallots, begin=at + 1, end=at + 2, status=status, pid=pid)]
+
+    journal = [
+        *drain(100, 7, Status.EXISTS),  # overtaken: nothing was written
+        *drain(200, 8, Status.OK, daemons=2),
+        *drain(300, 9, Status.OK),  # the copy on the other daemon, in a later drain
+    ]
+    ledger = [attempt(0, planned_ms=0, answered_after_ms=2)]
+    found = counted_after([make_trial(tmp_path / "trial", ledger, journal=journal)])
+    assert (found.p50, found.p99) == (0.2, 0.2)
+
+
 def test_rates_are_over_the_planned_duration(tmp_path):
     ledger = [attempt(n, planned_ms=1900 + n * 10, answered_after_ms=1) for n in range(20)]
     ledger.append(attempt(20, Outcome.UNKNOWN, planned_ms=100))

@@ -7,7 +7,7 @@ import click
 
 from harness.cli.options import allow_target, database, existing_services, memcached
 from harness.errors import Exit, Interrupted
-from harness.modes.mode import find_mode
+from harness.modes.mode import find_mode, known_modes
 from harness.plan import Plan, with_changes
 from harness.services.interruption import interruptible
 from harness.services.processes import Supervisor
@@ -24,7 +24,7 @@ Examples:
 
 
 @click.command(epilog=EXAMPLES, short_help="One mode with its services and site, until Ctrl-C.")
-@click.option("--mode", required=True, metavar="MODE", help="direct, cached, classic or your own.")
+@click.option("--mode", required=True, metavar="MODE", help=f"{', '.join(known_modes())}.")
 @click.option("--port", type=int, default=0, metavar="N", help="Port of the site; 0: any free one.")
 @click.option("--workers", type=int, metavar="N", help="Site processes.")
 @click.option("--threads", type=int, metavar="N", help="Threads per site process.")
@@ -40,7 +40,7 @@ def up(
     database: str | None,
     allow_target: tuple[str, ...],
 ) -> int:
-    """Start memcached, MariaDB, the site and (for a queue) the flusher; Ctrl-C stops them all.
+    """Start memcached, MariaDB, the site and (for a queue) its flusher; Ctrl-C stops them all.
 
     The poll is the default one. Nothing is recorded, and the votes are gone afterwards.
     """
