@@ -1,7 +1,9 @@
 """`pollstorm explore`: every order of a few processes' commands, and the shortest that loses."""
 
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from secrets import randbelow
+from typing import Any, Final
 
 import click
 import msgspec
@@ -17,6 +19,7 @@ from harness.exploration.bounds import (
     WRITER,
     Bounds,
 )
+from harness.exploration.chance import Chance
 from harness.exploration.report import Exploration, describe
 from harness.exploration.search import Search
 from harness.exploration.space import Space
@@ -25,11 +28,14 @@ from harness.exploration.witness import require_writable, save_witness
 from harness.modes.mode import find_mode
 from harness.protocol.queue import Terms
 
+SEEDS: Final = 1_000_000  # to draw one from; short enough to be typed
+
 EXAMPLES = """\b
 Examples:
   pollstorm explore classic --writers 1 --readers 1 --takeovers 1
   pollstorm explore classic --cold --takeovers 0
   pollstorm explore ticket --writers 2 --readers 2
+  pollstorm explore classic --writers 6 --readers 3 --random 1000 --seed 1
   pollstorm explore ticket --drains 2 --wipe --json | jq .verdict
 
 Exit codes: 0 no loss in all states, 3 the bounds were not exhausted, 99 it loses."""
@@ -90,6 +96,19 @@ Exit codes: 0 no loss in all states, 3 the bounds were not exhausted, 99 it lose
     help="Give up after so many; exit code 3.",
 )
 @click.option(
+    "--random",
+    "runs",
+    type=click.IntRange(min=1),
+    metavar="RUNS",
+    help="Draw so many schedules instead of visiting all.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Of --random; otherwise drawn, and printed.",
+)
+@click.option(
     "--witness",
     type=click.Path(path_type=Path),
     metavar="FILE",
@@ -100,6 +119,8 @@ def explore(
     protocol: str,
     crash: str | None,
     max_states: int | None,
+    runs: int | None,
+    seed: int | None,
     witness: Path | None,
     as_json: bool,
     **chosen: Any,
@@ -114,14 +135,20 @@ def explore(
     if witness:
         require_writable(witness)
     space = space_of(protocol, bounds)
-    search = Search(space, max_states)
+    if runs is None and seed is not None:
+        raise PlanError("--seed goes with --random; a search of all states draws nothing")
     console = Console()
-    if as_json or not console.is_terminal:
-        finding = search.run()
-    else:
-        with console.status("exploring") as status:
-            finding = search.run(lambda line: status.update(f"exploring: {line}"))
-    found = describe(protocol, space, finding)
+    with console.status("exploring") if console.is_terminal else nullcontext() as status:
+
+        def tell(line: str) -> None:
+            if status and not as_json:
+                status.update(f"exploring: {line}")
+
+        if runs is None:
+            found = describe(protocol, space, Search(space, max_states).run(tell))
+        else:
+            drawn = Chance(space).run(runs, randbelow(SEEDS) if seed is None else seed, tell)
+            found = describe(protocol, space, drawn.finding, drawn)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(found)))
     else:

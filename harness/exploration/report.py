@@ -5,6 +5,7 @@ from typing import Final
 import msgspec
 
 from harness.exploration.bounds import Bounds
+from harness.exploration.chance import Drawn
 from harness.exploration.schedule import say_command, say_reply, steps_of, vote_name
 from harness.exploration.search import Finding
 from harness.exploration.space import Space, Step
@@ -39,10 +40,14 @@ class Exploration(msgspec.Struct, frozen=True):
     overlap: bool  # two held the lock at once, for certain, and nothing worse was found
     taken: list[str]  # what a wipe took from memcached: the most in any state
     peak_mib: int  # memory of this process
+    runs: int | None = None  # random schedules drawn; then `states` are steps taken
+    seed: int | None = None  # with --random 1 it draws the schedule that lost, or the first
 
 
-def describe(protocol: str, space: Space, finding: Finding) -> Exploration:
-    """The finding in words."""
+def describe(
+    protocol: str, space: Space, finding: Finding, drawn: Drawn | None = None
+) -> Exploration:
+    """The finding in words; `drawn`: how it was come by, if by chance."""
     schedule = [row_of(step) for step in steps_of(space, finding)]
     judgement = finding.judgement
     return Exploration(
@@ -59,6 +64,8 @@ def describe(protocol: str, space: Space, finding: Finding) -> Exploration:
         overlap=finding.overlap,
         taken=[vote_name(vote) for vote in finding.taken],
         peak_mib=finding.peak_mib,
+        runs=drawn.runs if drawn else None,
+        seed=drawn.seed if drawn else None,
     )
 
 
@@ -80,11 +87,17 @@ def verdict_line(found: Exploration) -> str:
     """The verdict in one line."""
     bounds = f"{found.protocol}, {found.bounds.flags()}"
     spent = f"{found.seconds:.1f} s"
+    if found.runs is not None and found.verdict == "unfinished":
+        return f"{bounds}: no loss in {found.runs:,} random schedules, seed {found.seed}, {spent}"
     if found.verdict == "unfinished":
         return f"{bounds}: unfinished after {found.states:,} states, {spent}; none of them loses"
     if found.verdict == "safe":
         return f"{bounds}: no loss in all {found.states:,} states within these bounds, {spent}"
-    return f"{bounds}: {what_is_wrong(found)}, after {found.commands} memcached commands, {spent}"
+    line = f"{bounds}: {what_is_wrong(found)}, after {found.commands} memcached commands, {spent}"
+    if found.runs is None:
+        return line
+    again = f"pollstorm explore {bounds.replace(',', '')} --random 1 --seed {found.seed}"
+    return f"{line}\nfound in random schedule {found.runs:,} and made smaller; again: {again}"
 
 
 def what_is_wrong(found: Exploration) -> str:
