@@ -50,14 +50,14 @@ class Gil:
 class Thread:
     """What computes. Subclasses say for how long, and what comes of it."""
 
-    __slots__ = ("_ended", "_gil", "cores", "left_ns")
+    __slots__ = ("_gil", "cores", "ended", "left_ns")
 
     def __init__(self, cores: "Cores", gil: Gil | None = None) -> None:
         self.cores = cores
         self.left_ns = 0
         """Of a burst that was interrupted; 0: none was."""
         self._gil = gil
-        self._ended = self._end  # bound once: this is the hot path of every burst
+        self.ended = self._end  # bound once: this is the hot path of every burst
 
     def granted(self, start_ns: int) -> int:
         """It begins to compute on a core then; the length of its burst, in ns."""
@@ -80,24 +80,17 @@ class Thread:
             return
         burst_ns = self.computed()
         if burst_ns is not None:
-            cores.go_on(self, cores.events.now_ns, burst_ns)
+            cores.go_on(self, burst_ns)
             return
         if self._gil is not None:
             self._gil.let_go()
         cores.release()
 
-    def resume(self, start_ns: int) -> int:
-        """The length of the burst that begins then: the rest of an interrupted one, or a new."""
-        if self.left_ns:
-            left_ns, self.left_ns = self.left_ns, 0
-            return left_ns
-        return self.granted(start_ns)
-
 
 class Cores:
     """So many cores, and the queue of those who want one."""
 
-    __slots__ = ("_idle", "_number", "_queue", "_switch_ns", "_wake_ns", "busy_ns", "events")
+    __slots__ = ("_at", "_idle", "_queue", "_switch_ns", "_wake_ns", "busy_ns", "events")
 
     def __init__(
         self, events: Events, number: int, wake_ns: Callable[[], int], switch_ns: int
@@ -105,7 +98,7 @@ class Cores:
         """`wake_ns` draws how long an idle core takes to begin, a busy one takes `switch_ns`."""
         self.events = events
         self.busy_ns = 0  # of all bursts that began, without awakenings and switches
-        self._number = number
+        self._at = events.at
         self._idle = number
         self._wake_ns = wake_ns
         self._switch_ns = switch_ns
@@ -115,25 +108,19 @@ class Cores:
         """Give it a core when there is one."""
         if self._idle:
             self._idle -= 1
-            start_ns = self.events.now_ns + self._wake_ns()
-            self.go_on(thread, start_ns, thread.resume(start_ns))
+            self._grant(thread, self.events.now_ns + self._wake_ns())
         else:
             self._queue.append(thread)
 
-    def go_on(self, thread: Thread, start_ns: int, burst_ns: int) -> None:
+    def go_on(self, thread: Thread, burst_ns: int) -> None:
         """The thread, which has a core, computes on it for so long."""
-        if burst_ns > SLICE_NS:
-            thread.left_ns = burst_ns - SLICE_NS
-            burst_ns = SLICE_NS
-        self.busy_ns += burst_ns
-        self.events.at(start_ns + burst_ns, thread._ended)
+        thread.left_ns = burst_ns
+        self._grant(thread, self.events.now_ns)
 
     def release(self) -> None:
         """A core is free."""
         if self._queue:
-            thread = self._queue.popleft()
-            start_ns = self.events.now_ns + self._switch_ns
-            self.go_on(thread, start_ns, thread.resume(start_ns))
+            self._grant(self._queue.popleft(), self.events.now_ns + self._switch_ns)
         else:
             self._idle += 1
 
@@ -143,5 +130,17 @@ class Cores:
             self._queue.append(thread)
             self.release()
         else:
-            left_ns, thread.left_ns = thread.left_ns, 0
-            self.go_on(thread, self.events.now_ns, left_ns)
+            self._grant(thread, self.events.now_ns)
+
+    def _grant(self, thread: Thread, start_ns: int) -> None:
+        """It computes what is left of an interrupted burst, or a new one."""
+        burst_ns = thread.left_ns
+        if burst_ns:
+            thread.left_ns = 0
+        else:
+            burst_ns = thread.granted(start_ns)
+        if burst_ns > SLICE_NS:
+            thread.left_ns = burst_ns - SLICE_NS
+            burst_ns = SLICE_NS
+        self.busy_ns += burst_ns
+        self._at(start_ns + burst_ns, thread.ended)

@@ -62,7 +62,7 @@ class MemcachedThread(Thread):
         asked = self._asked
         asked.append((command, answered))
         if len(asked) == 1:
-            self.wake()
+            self.cores.wake(self)
 
     def granted(self, start_ns: int) -> int:  # noqa: ARG002
         return self._each_ns()

@@ -339,6 +339,8 @@ def counter_in(value: bytes) -> int | None:
     """
     if len(value) < COUNTER_DIGITS and value.isdigit():
         return int(value)
+    if value.isdigit() and len(value) < COUNTER_DIGITS:
+        return int(value)  # nearly every one
     found = LEADING_NUMBER.match(value)
     if found is None:
         return None

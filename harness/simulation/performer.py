@@ -16,17 +16,18 @@ from harness.armed import step
 from harness.history.journal import Role
 from harness.protocol.commands import (
     COMMAND_CODES,
+    Add,
     Command,
-    InsertBallot,
-    InsertBallots,
-    IssueEpoch,
+    Delete,
+    Get,
+    Incr,
     KeyKind,
     Machine,
     Now,
     Patience,
     Pipeline,
-    ReadHeads,
     Reply,
+    Set,
     Sleep,
     Status,
 )
@@ -39,7 +40,8 @@ from harness.simulation.service_times import Draw
 OVER: Final = Reply(Status.OVER)
 NOT_YET: Final = Reply(Status.OK)
 PATIENCE: Final = COMMAND_CODES[Patience]
-OF_DATABASE: Final = frozenset({InsertBallot, InsertBallots, ReadHeads, IssueEpoch})
+OF_MEMCACHED: Final = frozenset({Get, Set, Add, Incr, Delete})
+UNRECORDED: Final = KeyKind.NONE
 Connection: TypeAlias = Callable[[Any, Answered], None]
 
 
@@ -62,11 +64,11 @@ class Armed:
 
 
 class Process:
-    """A process of the simulated world: it can be stopped, and has one interpreter."""
+    """A process of the simulated world: it can be stopped, and its threads share an interpreter."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, threads: int = 1) -> None:
         self.number = number
-        self.gil = Gil()
+        self.gil = Gil() if threads > 1 else None
         self.stopped = False
         self._held: list[Act] = []
 
@@ -108,6 +110,7 @@ class Performer(Thread):
         "_armed",
         "_asked",
         "_asked_ns",
+        "_awake",
         "_client_ns",
         "_database",
         "_done",
@@ -115,6 +118,7 @@ class Performer(Thread):
         "_events",
         "_finishing",
         "_habits",
+        "_hear",
         "_machine",
         "_memcached",
         "_part_ns",
@@ -150,7 +154,9 @@ class Performer(Thread):
         self._done: Callable[[Any], None] | None = None
         self._asked: Any = None  # the command that is under way, or about to be
         self._asked_ns = 0
-        self._reply: Reply | None = None
+        self._reply: Any = None
+        self._hear: Answered = self._answered  # bound once: this is the hot path of each command
+        self._awake: Act = self._ready
         self._prologue_ns = self._epilogue_ns = 0
         self._part_ns = 0  # of the computing that a sleep has parted
         self._result: Any = None
@@ -182,18 +188,26 @@ class Performer(Thread):
         if asked is None:
             self._part_ns = 0
             return self._prologue_ns + self._ask_machine(None, start_ns + self._prologue_ns)
-        if type(asked) is Sleep:
+        kind = type(asked)
+        if kind is Sleep:
             reply = Reply(Status.OK, start_ns - self._asked_ns)
             return self._habits.awakened_ns() + self._ask_machine(reply, start_ns)
-        assert self._reply is not None
         reply = self._reply
-        self._record(asked, reply, start_ns)
+        if kind in OF_MEMCACHED:
+            if asked.key.kind is not UNRECORDED:
+                self.journal.memcached(asked, reply, start_ns)
+        else:
+            self._record(asked, reply, start_ns)
         return self._ask_machine(reply, start_ns)
 
     def computed(self) -> int | None:
+        asked = self._asked
         if self.process.stopped:
             self.process.hold(self._depart)
-        elif self._asked is not None:
+        elif type(asked) in OF_MEMCACHED and not self._armed.steps:
+            self.journal.begin_ns = self._events.now_ns
+            self._memcached[asked.key.daemon](asked, self._hear)
+        elif asked is not None:
             self._depart()
         elif self._finish():
             return self.granted(self._events.now_ns)
@@ -206,14 +220,11 @@ class Performer(Thread):
         asked: Any
         try:
             asked = next(machine) if reply is None else machine.send(reply)
-            while True:
-                kind = type(asked)
+            while (kind := type(asked)) is Patience or kind is Now:
+                known = Reply(Status.OK, now_ns)
                 if kind is Patience:
-                    asked = machine.send(self._patience(asked, now_ns))
-                elif kind is Now:
-                    asked = machine.send(Reply(Status.OK, now_ns))
-                else:
-                    break
+                    known = self._patience(asked, now_ns)
+                asked = machine.send(known)
         except StopIteration as ended:
             self._asked = None
             self._machine = None
@@ -221,11 +232,11 @@ class Performer(Thread):
             return self._epilogue_ns
         self._asked = asked
         # A sleep on the way from one command to the next parts the computing in two.
-        part_ns, self._part_ns = self._part_ns, 0
-        if part_ns:
+        if self._part_ns:
+            part_ns, self._part_ns = self._part_ns, 0
             return part_ns
         client_ns = self._client_ns()
-        if type(asked) is Sleep:
+        if kind is Sleep:
             self._part_ns = client_ns // 2
             return client_ns - self._part_ns
         return client_ns
@@ -252,19 +263,17 @@ class Performer(Thread):
         now_ns = self._events.now_ns
         self._asked_ns = self.journal.begin_ns = now_ns
         kind = type(asked)
-        if kind is Sleep:
+        if kind in OF_MEMCACHED:
+            self._memcached[asked.key.daemon](asked, self._hear)
+        elif kind is Sleep:
             wake_ns = now_ns + asked.duration_ns + self._habits.oversleep_ns()
-            self._events.at(wake_ns, self._ready)
-        elif kind is Pipeline:
-            commands = asked.commands
-            if commands:
-                self._memcached[commands[0].key.daemon](asked, self._answered)
-            else:
-                self._answered(Reply(Status.OK))
-        elif kind in OF_DATABASE or kind is CountBallots:
-            self._database(asked, self._answered)
+            self._events.at(wake_ns, self._awake)
+        elif kind is not Pipeline:
+            self._database(asked, self._hear)
+        elif asked.commands:
+            self._memcached[asked.commands[0].key.daemon](asked, self._hear)
         else:
-            self._memcached[asked.key.daemon](asked, self._answered)
+            self._hear(Reply(Status.OK))
 
     def _finish(self) -> bool:
         """The machine has ended; whether there is another one already."""
@@ -277,21 +286,24 @@ class Performer(Thread):
 
     def _answered(self, reply: Reply) -> None:
         self._reply = reply
-        self._ready()
+        if self._gil is None and not self.process.stopped:
+            self.cores.wake(self)
+        else:
+            self._ready()
 
     def _ready(self) -> None:
         if self.process.stopped:
             self.process.hold(self.wake)
-        else:
-            self.wake()
+            return
+        gil = self._gil
+        if gil is None or gil.take(self):
+            self.cores.wake(self)
 
     def _record(self, asked: Any, reply: Reply, end_ns: int) -> None:
-        """Into the journal: as a real site would, which keeps none of its totals."""
+        """Into the journal, as a real site does, in which nothing is of results pages."""
         kind = type(asked)
         if kind is Pipeline:
             for command, part in zip(asked.commands, reply.parts, strict=True):
                 self.journal.memcached(command, part, end_ns)
-        elif kind in OF_DATABASE:
+        elif kind is not CountBallots:
             self.journal.database(asked, reply, end_ns)
-        elif kind is not CountBallots and asked.key.kind is not KeyKind.NONE:
-            self.journal.memcached(asked, reply, end_ns)

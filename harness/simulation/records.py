@@ -22,6 +22,7 @@ from harness.run_folder import TrialFolder
 from harness.vote import Outcome
 
 FORMATS: Final = {"<i8": "q", "<u8": "Q", "<u4": "I", "<u2": "H", "|u1": "B", "|V13": "13x"}
+SLOT: Final = KeyKind.SLOT  # looked up once: the hot path of every command
 VOTE_DIGITS: Final = 16  # a message opens with its vote's id in hex
 
 
@@ -52,7 +53,7 @@ class Records:
         self.ledger = bytearray()
         self.journal = bytearray()
         self.commands = 0
-        self._journal_kept = journal
+        self.journal_kept = journal
 
     def attempt(
         self,
@@ -91,7 +92,7 @@ class ThreadJournal:
         self._records = records
         self._pid = pid
         self._thread = thread
-        self._role = role
+        self._role = int(role)
         self._operation = 0
         self._queue = 0
         self.begin_ns = 0
@@ -104,9 +105,13 @@ class ThreadJournal:
 
     def memcached(self, command: MemcachedCommand, reply: Reply, end_ns: int) -> None:
         """As `cache.executor` records it."""
+        records = self._records
+        if not records.journal_kept:
+            records.commands += 1
+            return
         key = command.key
         vote = number = 0
-        if key.kind is not KeyKind.SLOT:
+        if key.kind is not SLOT:
             number = reply.number
         elif type(command) is Set or type(command) is Add:
             vote = vote_in(command.value)
@@ -148,7 +153,7 @@ class ThreadJournal:
     ) -> None:
         records = self._records
         records.commands += 1
-        if records._journal_kept:
+        if records.journal_kept:
             records.journal += _JOURNAL.pack(
                 self.begin_ns, end_ns, vote, number, cas, slot, self._pid, self._operation,
                 self._thread, self._queue, daemon, self._role, command, key, status,

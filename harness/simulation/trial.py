@@ -47,7 +47,7 @@ def play(
     told = Told(mode.name, mode.protocol(terms(plan)), life_of(plan) if life_of else None)
     seed = (plan.seed, repetition, crc32(mode.name.encode()))
     world = World(plan, told, machine.times, machine.cores, seed)
-    world.play()
+    events = world.play()
     in_flight, inside = world.sampled()
     took_s = perf_counter() - began_s
     trial.write_facts(
@@ -70,4 +70,4 @@ def play(
     write_parquet(world.ballots.ballots(), trial.ballots)
     remove_raw(trial)
     votes = sum(planned_votes(plan).values())
-    return Played(trial.name, votes, world.records.commands, world.events.happened, took_s)
+    return Played(trial.name, votes, world.records.commands, events, took_s)

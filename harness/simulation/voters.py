@@ -99,6 +99,10 @@ class Crowd:
         self._choices: list[int] = []
         self._waiting = False  # the next arrival waits for a free voter
 
+    @property
+    def planned_votes(self) -> int:
+        return self._planned.votes
+
     def start(self, start_ns: int) -> None:
         """Second 0 of the plan is then."""
         self._start_ns = start_ns

@@ -78,8 +78,8 @@ class World:
         self._build_flushers()
         self._build_crowds()
 
-    def play(self) -> None:
-        """From the first drain to the last."""
+    def play(self) -> int:
+        """From the first drain to the last; the number of events."""
         for number, flusher in enumerate(self.flushers, start=1):
             flusher.start(number / len(self.flushers))
         for crowd in self.crowds:
@@ -92,7 +92,7 @@ class World:
         limits = self.plan.limits
         most_s = self.plan.voters.timeout_s * (self.plan.voters.retries + 2)
         most_s += limits.drain_s + limits.grace_s + limits.start_s + self.plan.queue.patience_s
-        self.events.run(self.end_ns + round(most_s * NS_PER_S))
+        return self.events.run(self.end_ns + round(most_s * NS_PER_S))
 
     # Building.
 
@@ -130,9 +130,9 @@ class World:
             ThreadJournal(self.records, process.number, thread, role),
         )
 
-    def _process(self) -> Process:
+    def _process(self, threads: int = 1) -> Process:
         self._pids += 1
-        return Process(self._pids)
+        return Process(self._pids, threads)
 
     def _build_site(self) -> None:
         plan, times = self.plan, self._times
@@ -142,7 +142,7 @@ class World:
         work = Work(self.mode.protocol, queues(plan), key, self.mode.totals_life_s)
         self.workers = [
             Worker(
-                self._process(),
+                self._process(plan.site.threads),
                 work,
                 lambda pass_on: Front(self._cores, http_ns, pass_on),
                 lambda process: [
