@@ -1,5 +1,7 @@
 """What all queue modes do alike, and where they differ, on real memcached and MariaDB."""
 
+import os
+import signal
 import time
 from contextlib import closing
 from pathlib import Path
@@ -8,19 +10,21 @@ import msgspec
 import pytest
 
 from harness.armed import ArmedPage
+from harness.cache.breaker import OPEN_S, breaker_of
 from harness.errors import Exit
 from harness.faults.fault import Reach
 from harness.faults.timetable import Timetable
 from harness.modes.hands import ARMED_PAGE
 from harness.modes.mode import Answer, find_mode
-from harness.plan import Deployment, Fault
+from harness.plan import Deployment, Fault, MemcachedPlan
 from harness.protocol.commands import Command, InsertBallots, Reply
 from harness.protocol.queue import DrainEnd
 from harness.services.memcached import MemcachedServer
-from tests.deployed import POLL, await_hit, counted, flush, session, vote, voter
+from tests.deployed import PLAN, POLL, await_hit, counted, flush, session, vote, voter
 
 pytestmark = pytest.mark.services
 
+TIMEOUT_S = 0.3
 QUEUED = ("classic", "owned", "ticket", "mirrored")
 
 
@@ -43,6 +47,29 @@ def test_without_memcached_every_queue_lets_votes_go_to_the_database(
     with session(gone, mode) as site:
         assert site.accept(vote(1)) is Answer.STORED
     assert counted(deployment) == {vote(1).vote_id: 1}
+
+
+def test_a_memcached_that_stands_still_costs_one_time_out_and_not_one_per_results_page(
+    deployment: Deployment, memcached: MemcachedServer
+):
+    """The pages are asked for by the threads that take votes in."""
+    hasty = msgspec.structs.replace(PLAN, memcached=MemcachedPlan(timeout_s=TIMEOUT_S))
+    deployment = msgspec.structs.replace(deployment, plan=hasty)
+    with session(deployment, "ticket") as site:
+        assert site.totals(POLL).counts == (0, 0, 0)
+        os.kill(memcached.child.pid, signal.SIGSTOP)
+        try:
+            begin_s = time.monotonic()
+            site.accept(vote(1))
+            pages = [site.totals(POLL).counts for _ in range(10)]
+            took_s = time.monotonic() - begin_s
+        finally:
+            os.kill(memcached.child.pid, signal.SIGCONT)
+        assert pages == [(1, 0, 0)] * 10  # counted, not the old ones
+        assert took_s < 3 * TIMEOUT_S
+        time.sleep(OPEN_S)
+        site.totals(POLL)
+    assert not breaker_of(memcached.address, TIMEOUT_S).is_open
 
 
 @pytest.mark.parametrize(("mode", "left"), [("ticket", 0), ("mirrored", 5)])

@@ -2,25 +2,20 @@
 
 from collections.abc import Callable
 
-from pymemcache.client.base import Client
-from pymemcache.exceptions import MemcacheError
+from harness.cache.meta_client import MetaClient
+from harness.protocol.commands import Status
 
 
-def get_or_set(client: Client, key: str, calculate: Callable[[], bytes], ttl_s: int) -> bytes:
+def get_or_set(client: MetaClient, key: str, calculate: Callable[[], bytes], ttl_s: int) -> bytes:
     """The value of `key`; on a miss `calculate()`, stored for `ttl_s` (0: until replaced).
 
     Whoever stored one meanwhile is not overwritten: it may be newer. Without memcached the value is
     calculated. What `calculate` raises is passed on.
     """
-    try:
-        value: bytes | None = client.get(key)
-    except (OSError, MemcacheError):
-        return calculate()
-    if value is not None:
-        return value
+    cached = client.meta_get(key)
+    if cached.status is Status.OK:
+        return cached.value
     value = calculate()
-    try:
-        client.add(key, value, expire=ttl_s, noreply=False)
-    except (OSError, MemcacheError):
-        return value
+    if cached.status is Status.MISSING:
+        client.meta_add(key, value, ttl_s)
     return value

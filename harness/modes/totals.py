@@ -4,13 +4,13 @@ from time import time
 
 import msgspec
 import pymysql
-from pymemcache.exceptions import MemcacheError
 
 from harness.cache.get_or_set import get_or_set
 from harness.database.ballots import Ballots
 from harness.modes.hands import Hands
 from harness.modes.mode import Totals, TotalsUnavailable
 from harness.plan import QueuePlan
+from harness.protocol.commands import Status
 from harness.vote import Poll
 
 
@@ -44,9 +44,11 @@ def keep_totals(hands: Hands, queue: QueuePlan, poll: Poll) -> None:
     """Count the totals and keep them for good. Raises TotalsUnavailable."""
     try:
         totals = msgspec.json.encode(_counted_now(hands.ballots, poll))
-        hands.clients[0].set(totals_key(queue, poll.name), totals, noreply=False)
-    except (pymysql.MySQLError, OSError, MemcacheError) as error:
+    except pymysql.MySQLError as error:
         raise TotalsUnavailable(str(error)) from error
+    kept = hands.clients[0].meta_set(totals_key(queue, poll.name), totals)
+    if kept.status is not Status.OK:
+        raise TotalsUnavailable(f"memcached did not take them ({kept.status.name.lower()})")
 
 
 def _counted_now(ballots: Ballots, poll: Poll) -> Totals:
