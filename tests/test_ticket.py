@@ -2,8 +2,10 @@
 
 import pytest
 
+from harness.history.journal import ROOM
 from harness.protocol import mirrored
 from harness.protocol.commands import (
+    COMMAND_CODES,
     Add,
     Delete,
     Get,
@@ -242,3 +244,13 @@ def test_one_dead_daemon_does_not_stop_the_drain_of_the_other():
     assert result.messages == [b"a"]
     _, result = play(mirrored.drain(QUEUE, terms=TERMS), [UNREACHABLE, UNREACHABLE])
     assert result.end is DrainEnd.NO_MEMCACHED
+
+
+def test_the_longest_vote_has_room_in_the_journal_before_its_first_command():
+    """A disk that fills up meanwhile would have it refused although it lies in a queue."""
+    opening = [NOW, MISSING, NOW, number(4), NOW, EXISTS]
+    drawn = [NOW, number(FIRST), OK, number(FIRST), NOW]
+    replies = [*(MAX_TICKETS - 1) * opening, *drawn, *MAX_TICKETS * opening, OK]
+    asked, receipt = play(mirrored.vote(QUEUE, b"m", terms=TERMS), replies)
+    assert receipt is Receipt.STORED
+    assert len([command for command in asked if type(command) in COMMAND_CODES]) <= ROOM

@@ -48,7 +48,7 @@ JOURNAL_DTYPE: Final = np.dtype(
 )
 """(pid, thread, operation) names one machine's run; its records in begin order are its life."""
 
-ROOM: Final = 16  # records for one run of a machine that need not wait
+ROOM: Final = 64  # records for one run of a machine that need not wait: `mirrored` takes up to 49
 
 _OPEN: Final = struct.Struct("<qqQQQQIIHBBBBBB")
 _CLOSE: Final = struct.Struct("<q")
