@@ -230,8 +230,13 @@ def test_too_few_memcached_daemons_are_a_plan_error(tmp_path: Path):
          "    def protocol(self, terms): return direct.protocol(terms)\n",
          "calls itself 'yours'"),
         ("raise RuntimeError('no such licence')", "cannot be loaded.*no such licence"),
+        ("class Mine(ProtocolMode):\n    name = 'mine'\n"
+         "    def protocol(self): return direct.protocol(None)\n", "cannot be loaded.*TypeError"),
+        ("class Mine(ProtocolMode):\n    name = 'mine'\n    excuses = (['wipe'],)\n"
+         "    def protocol(self, terms): return direct.protocol(terms)\n", "has no excuses"),
     ],
-    ids=["before excuses", "abstract", "no such fault", "another name", "broken"],
+    ids=["before excuses", "abstract", "no such fault", "another name", "broken", "no terms",
+         "excuses in a list"],
 )  # fmt: skip
 def test_a_mode_of_somebody_else_that_does_not_fit_is_one_line(
     module: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -104,13 +104,14 @@ def find_mode(name: str) -> Mode:
     """The mode of that name. Raises PlanError that names the nearest, or what the mode lacks."""
     for entry in entry_points(group=GROUP, name=name):
         try:
-            found = entry.load()()
+            return _checked(entry.load()(), name, entry.value)
+        except PlanError:
+            raise
         except Exception as error:  # it is somebody else's code, and may do anything
             raise PlanError(
                 f"mode {name!r} cannot be loaded from {entry.value}: "
                 f"{type(error).__name__}: {error}"
             ) from error
-        return _checked(found, name, entry.value)
     raise PlanError(
         f"no mode {name!r}{nearest(name, known_modes())}; known: {', '.join(known_modes())}"
     )
@@ -132,7 +133,7 @@ def _checked(found: Any, name: str, where: str) -> Mode:
     lacks = [each for each in ("protocol", "session", "drain") if not _is_method(found, each)]
     lacks += [each for each in ("promises", "queues") if not isinstance(_of(found, each), bool)]
     excuses = _of(found, "excuses")
-    if not (isinstance(excuses, tuple) and set(excuses) <= set(FAULT_KINDS)):
+    if not (isinstance(excuses, tuple) and all(each in FAULT_KINDS for each in excuses)):
         lacks.append("excuses")
     if lacks:
         raise PlanError(
