@@ -10,6 +10,7 @@ import pymysql
 import pytest
 from pymemcache.client.base import Client
 
+from harness.cli.options import existing_services
 from harness.database.connections import connect
 from harness.errors import PlanError, ServiceError
 from harness.plan import DatabasePlan, MemcachedPlan
@@ -191,6 +192,13 @@ def test_existing_services_are_checked_by_their_hosts() -> None:
 def test_a_memcached_address_without_host_or_port_is_refused(address: str) -> None:
     with pytest.raises(PlanError, match="write host:port"):
         Existing((address,)).require_allowed(())
+
+
+@pytest.mark.parametrize("addresses", ["", ",", "localhost:11211,"])
+def test_an_address_that_is_empty_does_not_stand_for_a_private_memcached(addresses: str) -> None:
+    """A script's variable that was never set."""
+    with pytest.raises(PlanError, match=r"^memcached '': write host:port"):
+        existing_services(addresses, None, ())
 
 
 def test_the_generator_has_the_last_core_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:

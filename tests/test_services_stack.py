@@ -23,7 +23,7 @@ from harness.errors import Exit, PlanError, ServiceError
 from harness.modes.mode import find_mode
 from harness.plan import FlusherPlan, Plan, Site
 from harness.services.mariadb import MariadbServer
-from harness.services.memcached import MemcachedServer
+from harness.services.memcached import MemcachedServer, require_different
 from harness.services.ports import LOOPBACK
 from harness.services.processes import Supervisor
 from harness.services.stack import Stack, start_stack
@@ -93,6 +93,19 @@ def test_existing_services_lose_only_what_is_ours(
         cursor.execute("SHOW TABLES")
         assert cursor.fetchall() == (("theirs",),)
         cursor.execute("DROP TABLE theirs")
+
+
+def test_one_memcached_under_two_names_is_told_before_anything_starts(
+    supervisor: Supervisor, memcached: MemcachedServer, mirror: MemcachedServer, tmp_path: Path
+) -> None:
+    """The keys of a mirrored queue would be one queue's, and one loss would be the loss of both."""
+    require_different((memcached.address, mirror.address))
+    again = memcached.address.replace(LOOPBACK, "localhost")
+    existing = Existing((memcached.address, again))
+    stack = start_stack(supervisor, PLAN, find_mode("mirrored"), tmp_path, tmp_path, existing)
+    one = f"^{re.escape(memcached.address)} and {again} are one memcached"
+    with pytest.raises(PlanError, match=one), stack:
+        pass
 
 
 def test_a_database_that_is_down_is_one_line(supervisor: Supervisor, tmp_path: Path) -> None:

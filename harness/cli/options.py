@@ -72,9 +72,10 @@ def existing_services(
     memcached: str | None, database: str | None, allow_target: tuple[str, ...]
 ) -> Existing:
     """What the three flags say. Raises PlanError for a host off loopback that was not allowed."""
-    addresses = tuple(part.strip() for part in memcached.split(",")) if memcached else ()
-    if len(set(addresses)) < len(addresses):
-        raise PlanError(f"--memcached {memcached}: names one twice; two queues would be one")
+    given = () if memcached is None else memcached.split(",")
+    addresses = tuple(part.strip() for part in given)
     existing = Existing(addresses, database)
     existing.require_allowed(allow_target)
+    if len(set(addresses)) < len(addresses):
+        raise PlanError(f"--memcached {memcached}: names one twice; two queues would be one")
     return existing

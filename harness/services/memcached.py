@@ -2,7 +2,9 @@
 
 import os
 import resource
+import secrets
 import socket
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Final
@@ -10,7 +12,7 @@ from typing import Final
 from pymemcache.client.base import Client
 from pymemcache.exceptions import MemcacheError
 
-from harness.errors import ServiceError
+from harness.errors import PlanError, ServiceError
 from harness.plan import MemcachedPlan
 from harness.services.ports import LOOPBACK, on_free_port
 from harness.services.processes import Child, Supervisor
@@ -20,6 +22,7 @@ START_LIMIT_S: Final = 10.0  # it starts in 20 ms; a loaded machine takes longer
 ANSWER_LIMIT_S: Final = 1.0  # for one reply over loopback
 THREADS: Final = 2  # one does 100,000 commands/s; two show real concurrency inside the daemon
 CONNECTIONS: Final = 4096  # above all workers × threads that a plan allows on one machine
+SEEN_S: Final = 10  # how long a mark on an existing memcached lives, to be read at once
 SPARE_FILES: Final = 64  # descriptors that memcached needs beside its connections
 
 
@@ -53,6 +56,30 @@ def require_answer(address: str) -> None:
             f"memcached at {address} does not answer: {error}; start it, or leave --memcached "
             "away for a private one"
         ) from error
+
+
+def require_different(addresses: Sequence[str]) -> None:
+    """Raises PlanError when two addresses lead to one memcached; whichever was asked last has told
+    it who it is, and says so under every name. Raises ServiceError when one does not answer.
+    """
+    key = f"pollstorm-who-{secrets.token_hex(8)}"
+    found: dict[bytes, str] = {}
+    try:
+        for number, address in enumerate(addresses):
+            with closing(_client(address)) as client:
+                client.set(key, b"%d" % number, expire=SEEN_S, noreply=False)
+        for address in addresses:
+            with closing(_client(address)) as client:
+                told: bytes | None = client.get(key)
+            if told is None:
+                continue  # it keeps nothing, which a run may well be about
+            if told in found:
+                raise PlanError(
+                    f"{found[told]} and {address} are one memcached; two queues would be one"
+                )
+            found[told] = address
+    except (OSError, MemcacheError) as error:
+        raise ServiceError(f"memcached at {address} does not answer: {error}") from error
 
 
 def start_memcached(

@@ -20,7 +20,12 @@ from harness.protocol.queue import Terms
 from harness.services.cores import share_cores
 from harness.services.flusher import Flushers, start_flushers
 from harness.services.mariadb import start_mariadb
-from harness.services.memcached import MemcachedServer, require_answer, start_memcached
+from harness.services.memcached import (
+    MemcachedServer,
+    require_answer,
+    require_different,
+    start_memcached,
+)
 from harness.services.processes import Supervisor
 from harness.services.site import SiteServer, start_site
 from harness.services.targets import Existing
@@ -69,6 +74,7 @@ def start_stack(
             require_memcached(mode, len(addresses))
             for address in addresses:
                 require_answer(address)
+            require_different(addresses)
             plan = _with_own_keys(plan)
         else:
             ours = _start_daemons(supervisor, plan, mode, logs, cpus, ending)
