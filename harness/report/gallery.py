@@ -118,7 +118,7 @@ KINDS: Final = (
         "A mark is where the lock stopped excluding: a takeover (patience ran out while another "
         "was inside), a cold grant (the lock was missing), an overlap (two certainly inside at "
         "once); the number at the right is how many in the whole trial. What a lock loses it loses "
-        "at its marks, not at high waits.",
+        "at its marks, not at high waits; what memcached itself forgets leaves none here.",
         paint_lock,
         LOCK_IN,
         0.7,
