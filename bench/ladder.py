@@ -2,12 +2,16 @@
 
 from pathlib import Path
 from statistics import median
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from bench.writers import WritersResult
+from harness.cli.explore import space_of
 from harness.environment import describe_environment
+from harness.exploration.bounds import READER, WRITER, Bounds
+from harness.exploration.report import Exploration, describe
+from harness.exploration.search import Search
 from harness.run_folder import write_atomically
 
 ROOT: Final = Path(__file__).parent.parent
@@ -16,6 +20,54 @@ RATES: Final = FOLDER / "rates.json"
 MODES: Final = ("direct", "classic", "owned", "ticket", "mirrored")
 WRITERS: Final = (1, 2, 4, 8, 16, 32)
 MACHINE: Final = ("processor", "cores", "python", "memcached", "mariadb")
+
+
+class Asked(NamedTuple):
+    """An exploration that the page tells of, and its trouble in words."""
+
+    protocol: str
+    trouble: str
+    bounds: Bounds
+
+    @property
+    def path(self) -> Path:
+        """Where its report is kept: that of `pollstorm explore … --json`."""
+        flags = self.bounds.flags().replace("--", "").replace(" ", "-")
+        return FOLDER / f"{self.protocol}-{flags}.json"
+
+
+EXPLORATIONS: Final = (
+    Asked("classic", "warm, nobody takes over", Bounds(writers=3, takeovers=0)),
+    Asked("classic", "patience ends once", Bounds(writers=1)),
+    Asked("classic", "a reader dies", Bounds(writers=1, takeovers=0, crash=READER)),
+    Asked("classic", "a cold start", Bounds(takeovers=0, cold=True)),
+    Asked("owned", "a cold start", Bounds(writers=3, readers=2, takeovers=0, cold=True)),
+    Asked("owned", "a lock expires under its owner", Bounds(writers=1)),
+    Asked("owned", "a reader dies", Bounds(writers=1, takeovers=0, crash=READER)),
+    Asked("owned", "a writer dies", Bounds(drains=2, takeovers=0, crash=WRITER)),
+    Asked("ticket", "many drains", Bounds(readers=2, drains=3)),
+    Asked("ticket", "a cold start", Bounds(readers=2, cold=True)),
+    Asked("ticket", "a cold start, a reader dies", Bounds(drains=2, cold=True, crash=READER)),
+    Asked("ticket", "a cold start, a writer dies", Bounds(drains=2, cold=True, crash=WRITER)),
+    Asked("ticket", "a cold start, a reply is lost", Bounds(drains=2, cold=True, lost_reply=True)),
+    Asked(
+        "ticket",
+        "a cold start, a pointer vanishes",
+        Bounds(drains=2, cold=True, evict_pointer=True),
+    ),
+    Asked(
+        "ticket",
+        "a cold start, tombstones expire",
+        Bounds(drains=2, cold=True, expire_tombstones=True),
+    ),
+    Asked("ticket", "a wipe", Bounds(drains=2, wipe=True)),
+    Asked("mirrored", "a cold start", Bounds(cold=True)),
+    Asked("mirrored", "a writer dies", Bounds(crash=WRITER)),
+    Asked("mirrored", "a wipe of one daemon", Bounds(wipe=True)),
+    Asked(
+        "mirrored", "a wipe of one daemon, several readers", Bounds(writers=1, readers=2, wipe=True)
+    ),
+)
 
 
 class Rate(msgspec.Struct, frozen=True):
@@ -83,3 +135,13 @@ def read_rates() -> Rates:
 
 def write(path: Path, content: msgspec.Struct) -> None:
     write_atomically(path, msgspec.json.format(msgspec.json.encode(content)) + b"\n")
+
+
+def explore(asked: Asked) -> Exploration:
+    """What `pollstorm explore` says of it now."""
+    space = space_of(asked.protocol, asked.bounds)
+    return describe(asked.protocol, space, Search(space).run())
+
+
+def read_exploration(asked: Asked) -> Exploration:
+    return msgspec.json.decode(asked.path.read_bytes(), type=Exploration)
