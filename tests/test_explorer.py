@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.exploration import search
 from harness.exploration.automaton import QUEUE, same_command
 from harness.exploration.bounds import ALL, PLAIN, Bounds, Reductions
 from harness.exploration.report import describe
 from harness.exploration.schedule import steps_of
-from harness.exploration.search import Finding, Search
+from harness.exploration.search import Finding
 from harness.exploration.space import Space
 from harness.exploration.store import MEMCACHED, apply, message_of
 from harness.exploration.undisturbed import Judge
@@ -38,8 +39,7 @@ def explore(
     protocol: ProtocolOf | str, reductions: Reductions = ALL, **bounds: int | bool | str
 ) -> tuple[Space, Finding]:
     protocol_of = PROTOCOLS[protocol] if isinstance(protocol, str) else protocol
-    space = Space(protocol_of, Bounds(**bounds), reductions)
-    return space, Search(space).run()
+    return search.explore(protocol_of, Bounds(**bounds), reductions)
 
 
 def verdict(protocol: ProtocolOf | str, **bounds: int | bool | str) -> str:

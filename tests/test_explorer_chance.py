@@ -7,7 +7,7 @@ from click.testing import CliRunner
 
 from harness.cli import pollstorm
 from harness.errors import Exit
-from harness.exploration.bounds import Bounds
+from harness.exploration.bounds import DRAWN, Bounds
 from harness.exploration.chance import Chance, Drawn
 from harness.exploration.space import Space
 from harness.protocol import classic, ticket
@@ -16,7 +16,7 @@ MANY = Bounds(writers=6, readers=3, takeovers=2)
 
 
 def drawn(seed: int, runs: int = 50) -> Drawn:
-    return Chance(Space(classic.protocol, MANY)).run(runs, seed)
+    return Chance(Space(classic.protocol, MANY, DRAWN)).run(runs, seed)
 
 
 def test_the_same_seed_draws_the_same_schedule_and_another_seed_another():
@@ -32,7 +32,7 @@ def test_the_seed_of_the_schedule_that_lost_finds_it_at_once():
 
 
 def test_a_schedule_is_made_so_small_that_no_step_can_be_left_out():
-    chance = Chance(Space(classic.protocol, MANY))
+    chance = Chance(Space(classic.protocol, MANY, DRAWN))
     played = next(filter(None, (chance._play(Random(seed)) for seed in range(50))))
     smallest = chance._shrunk(played)
     assert len(smallest.choices) < len(played.choices)
@@ -45,7 +45,7 @@ def test_a_schedule_is_made_so_small_that_no_step_can_be_left_out():
 def test_ticket_loses_in_none_of_many_random_schedules_with_all_troubles_at_once():
     troubles = dict.fromkeys(("wipe", "evict_pointer", "expire_tombstones", "lost_reply"), True)
     bounds = Bounds(writers=3, readers=2, drains=2, cold=True, crash="reader", **troubles)
-    found = Chance(Space(ticket.protocol, bounds)).run(200, seed=1)
+    found = Chance(Space(ticket.protocol, bounds, DRAWN)).run(200, seed=1)
     assert (found.finding.verdict, found.runs) == ("unfinished", 200)
 
 

@@ -10,7 +10,10 @@ import msgspec
 from rich.console import Console
 
 from harness.errors import Exit, PlanError
+from harness.exploration import search
 from harness.exploration.bounds import (
+    ALL,
+    DRAWN,
     MOST_DRAINS,
     MOST_READERS,
     MOST_TAKEOVERS,
@@ -18,11 +21,11 @@ from harness.exploration.bounds import (
     READER,
     WRITER,
     Bounds,
+    Reductions,
 )
 from harness.exploration.chance import Chance
 from harness.exploration.report import Exploration, describe
-from harness.exploration.search import Search
-from harness.exploration.space import Space
+from harness.exploration.space import ProtocolOf, Space
 from harness.exploration.table import print_exploration
 from harness.exploration.witness import require_writable, save_witness
 from harness.modes.mode import find_mode
@@ -134,7 +137,7 @@ def explore(
     bounds = Bounds(crash=crash or "", **chosen)
     if witness:
         require_writable(witness)
-    space = space_of(protocol, bounds)
+    protocol_of = queued(protocol)
     if runs is None and seed is not None:
         raise PlanError("--seed goes with --random; a search of all states draws nothing")
     console = Console()
@@ -145,8 +148,10 @@ def explore(
                 status.update(f"exploring: {line}")
 
         if runs is None:
-            found = describe(protocol, space, Search(space, max_states).run(tell))
+            space, finding = search.explore(protocol_of, bounds, most_states=max_states, tell=tell)
+            found = describe(protocol, space, finding)
         else:
+            space = space_of(protocol, bounds, DRAWN)
             drawn = Chance(space).run(runs, randbelow(SEEDS) if seed is None else seed, tell)
             found = describe(protocol, space, drawn.finding, drawn)
     if as_json:
@@ -166,12 +171,17 @@ def _keep(found: Exploration, path: Path) -> str:
     return f"replay it with: pollstorm replay {path}"
 
 
-def space_of(protocol: str, bounds: Bounds) -> Space:
-    """The space of a mode's protocol. Raises PlanError for a mode that queues nothing."""
+def queued(protocol: str) -> ProtocolOf:
+    """A mode's protocol. Raises PlanError for a mode that queues nothing."""
     mode = find_mode(protocol)
     if mode.protocol(Terms()).drain is None:
         raise PlanError(f"{protocol} has no queue, so there is no order of commands to explore")
-    return Space(mode.protocol, bounds)
+    return mode.protocol
+
+
+def space_of(protocol: str, bounds: Bounds, reductions: Reductions = ALL) -> Space:
+    """The space of a mode's protocol. Raises PlanError for a mode that queues nothing."""
+    return Space(queued(protocol), bounds, reductions)
 
 
 def exit_code(found: Exploration) -> Exit:

@@ -12,12 +12,13 @@ whatever they have read before.
 from collections.abc import Hashable
 from typing import Final, NamedTuple, TypeVar
 
-from harness.exploration.bounds import READER, WRITER
+from harness.exploration.bounds import READER, WRITER, Bounds, Reductions
 from harness.exploration.store import EXISTS, MISSING, OK, is_memcached, message_of
 from harness.protocol.commands import (
     Add,
     Command,
     Delete,
+    Get,
     Incr,
     InsertBallot,
     InsertBallots,
@@ -27,6 +28,7 @@ from harness.protocol.commands import (
     Now,
     Patience,
     Pipeline,
+    ReadHeads,
     Reply,
     Set,
     Sleep,
@@ -40,6 +42,7 @@ NOT_YET: Final = Reply(Status.OK)
 NO_TIME: Final = Reply(Status.OK)  # how long every nap takes
 ACKNOWLEDGED: Final = (Receipt.QUEUED, Receipt.STORED)
 MOST_TRIED: Final = 6  # commands of a pipeline: their replies are tried in all combinations
+UNCHANGING: Final = (Get, ReadHeads, Now, Sleep)
 MOST_STEPS: Final = 2_000  # of one machine; the longest in any bounds that end takes some hundred
 
 
@@ -70,6 +73,7 @@ class Node(NamedTuple):
     patient: bool = False  # giving up takes no lock from anybody
     fresh: bool = False  # has done nothing yet that anyone could notice
     inside: bool = False  # holds the lock, by a clean or cold grant
+    idle: bool = False  # nothing that it has done has changed anything
     result: Receipt | Drained | None = None
     shape: Hashable = ()  # equal shapes, equal futures; the process's own number is -1 in it
 
@@ -103,9 +107,18 @@ class Automaton:
     """One process's nodes, by number. Number 0 is the start, number 1 the end."""
 
     def __init__(
-        self, protocol: VotingProtocol, actor: Actor, drains: int, owner: int, futures: Futures
+        self,
+        protocol: VotingProtocol,
+        actor: Actor,
+        drains: int,
+        owner: int,
+        futures: Futures,
+        *,
+        repeat_idle: bool = False,
     ) -> None:
+        """`repeat_idle`: after a drain that changed nothing, the same drain is still to come."""
         self.actor = actor
+        self._repeat_idle = repeat_idle and actor.role == READER
         self.owner = owner  # its number in the CAS of a lock
         self.nodes: list[Node] = []
         self._protocol = protocol
@@ -133,7 +146,7 @@ class Automaton:
         """What lies ahead of the node, if all replies can be tried; else what lies behind it."""
         replies = self._futures.replies(node, self.owner)
         if node.result is not None:
-            return (node.drains, said_of(node.result))
+            return (node.drains, said_of(node.result), self._repeat_idle and node.idle)
         if not replies:
             return (node.drains, tuple(_anonymous(reply, self.owner) for reply in node.history))
         command = node.command
@@ -142,7 +155,8 @@ class Automaton:
         ahead = [self.number(node.drains, (*node.history, reply)) for reply in replies]
         if LOST in replies:
             ahead.append(self.lose_rest_of(node))
-        flags = (node.drains, node.parts, node.broken, node.fresh, node.inside)
+        idle = self._repeat_idle and node.idle
+        flags = (node.drains, node.parts, node.broken, node.fresh, node.inside, idle)
         return (type(command), command, flags, tuple(self.nodes[n].shape for n in ahead))
 
     def step(self, node: int, reply: Reply) -> int:
@@ -169,6 +183,8 @@ class Automaton:
     def after(self, node: int) -> int:
         """From a machine's result to the reader's next drain, or to the end."""
         here = self.nodes[node]
+        if self._repeat_idle and here.idle:
+            return self.number(here.drains, ())
         if here.drains > 1:
             return self.number(here.drains - 1, ())
         return self.end
@@ -193,7 +209,7 @@ class Automaton:
                     break
                 command = machine.send(reply)
         except StopIteration as finished:
-            return Node(self.actor, drains, history, None, result=finished.value)
+            return Node(self.actor, drains, history, None, idle=trace.idle, result=finished.value)
         return trace.node(self.actor, drains, command)
 
 
@@ -222,6 +238,7 @@ class Trace:
         self.patient = False
         self.fresh = True
         self.inside = False
+        self.idle = True
         self.parts: list[Reply] = []
 
     def answer(self, command: Command) -> Reply | None:
@@ -242,6 +259,7 @@ class Trace:
         reply = self.history[self.used]
         if not isinstance(command, Sleep | Patience | Now):
             self.fresh = False
+        self.idle = self.idle and changes_nothing(command, reply)
         if (single := is_memcached(command)) and single.key.kind is KeyKind.LOCK:
             self._lock(single, reply)
         self.used += 1
@@ -276,16 +294,34 @@ class Trace:
             patient=self.patient,
             fresh=self.fresh,
             inside=self.inside,
+            idle=self.idle,
         )
 
 
+def changes_nothing(command: Command, reply: Reply) -> bool:
+    """Whether the command, by its reply, left everything as it was; what bounds allow included."""
+    if isinstance(command, Add | Delete | InsertBallots):
+        return reply.status in (Status.EXISTS, Status.MISSING)
+    if isinstance(command, Patience):
+        return reply.status is not Status.OVER
+    return isinstance(command, UNCHANGING) and reply.status is not Status.LOST
+
+
 def automata(
-    protocol: VotingProtocol, writers: int, readers: int, drains: int, futures: Futures
+    protocol: VotingProtocol, bounds: Bounds, reductions: Reductions
 ) -> tuple[Automaton, ...]:
     """All processes, the writers first."""
-    actors = [Actor(WRITER, index) for index in range(writers)]
-    actors += [Actor(READER, index) for index in range(readers)]
+    actors = [Actor(WRITER, index) for index in range(bounds.writers)]
+    actors += [Actor(READER, index) for index in range(bounds.readers)]
+    futures = Futures(reductions.merge_futures, bounds.lost_reply)
     return tuple(
-        Automaton(protocol, actor, drains if actor.role == READER else 1, owner, futures)
+        Automaton(
+            protocol,
+            actor,
+            bounds.drains if actor.role == READER else 1,
+            owner,
+            futures,
+            repeat_idle=reductions.idle_drains,
+        )
         for owner, actor in enumerate(actors, 1)
     )

@@ -29,8 +29,12 @@ from harness.protocol.ticket import EPOCH_BITS
 def steps_of(space: Space, finding: Finding) -> tuple[Step, ...]:
     """What leads to the loss."""
     done: list[Step] = []
+    unopened = dict(space.openings)
     for state, goal in pairwise(finding.path):
-        done += next(move.steps for after, move in space.successors(state) if after == goal)
+        steps = next(move.steps for after, move in space.successors(state) if after == goal)
+        for step in steps:
+            done += unopened.pop(step.actor, ()) if step.actor else ()
+            done.append(step)
     return tuple(done)
 
 

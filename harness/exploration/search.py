@@ -6,7 +6,7 @@ then each of its states takes one command more (a 0-1 breadth-first search).
 
 import resource
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from operator import attrgetter
 from typing import Final, NamedTuple
@@ -14,8 +14,9 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.exploration.bounds import ALL, Bounds, Reductions
 from harness.exploration.rows import Column, Numbers, Rows, RowSet
-from harness.exploration.space import Move, Space, State
+from harness.exploration.space import MixedCopies, Move, ProtocolOf, Space, State
 from harness.exploration.symmetry import Symmetry
 from harness.exploration.undisturbed import Judge, Judgement
 
@@ -71,6 +72,11 @@ class MoveTable:
         """Whether these moves are to be taken before any other's."""
         first: NDArray[np.bool_] = self._spans[numbers, 4] > 0
         return first
+
+    def count(self, numbers: Numbers) -> Rows:
+        """How many these moves are."""
+        counts: Rows = self._spans[numbers, 1] + self._spans[numbers, 3]
+        return counts
 
     def follow(self, states: Rows, numbers: Numbers, commands: int) -> Ways:
         """All states that follow by a move of so many memcached commands."""
@@ -156,6 +162,8 @@ class Search:
             end = min(start + CHUNK, states[1])
             rows = self._states.rows(start, end)
             numbers = [table.numbers(rows) for table in self._tables]
+            if not free:
+                self._look_at_last(start, rows, numbers, commands - 1)
             leader = np.full(end - start, -1)  # whose moves are to be taken before all others'
             for process, table in enumerate(self._tables):
                 leader[(leader < 0) & table.goes_first(numbers[process])] = process
@@ -190,6 +198,18 @@ class Search:
                 self._overlap = (first + position, commands)
                 break
 
+    def _look_at_last(
+        self, first: int, rows: Rows, numbers: Sequence[Numbers], commands: int
+    ) -> None:
+        """Judge states in which no process can go on, though some wait for what never comes."""
+        ways = sum(
+            table.count(of) for table, of in zip(self._tables[:-1], numbers[:-1], strict=True)
+        )
+        for position in np.flatnonzero(np.asarray(ways) == 0).tolist():
+            state = tuple(rows[position].tolist())
+            if self._worst is None and self._watch.judge_one(state).is_bad:
+                self._worst = (first + position, commands)
+
     def _is_over(self) -> bool:
         found = self._worst is not None and not self._to_the_end
         return found or self._states.size >= self._most_states
@@ -223,6 +243,23 @@ class Search:
             state = int(self._parents[state, 0])
         path.reverse()
         return self._symmetry.unrenamed(path) if self._symmetry else tuple(path)
+
+
+def explore(
+    protocol_of: ProtocolOf,
+    bounds: Bounds,
+    reductions: Reductions = ALL,
+    *,
+    most_states: int | None = None,
+    tell: Callable[[str], None] = lambda _line: None,
+) -> tuple[Space, Finding]:
+    """Search all that is within the bounds; what was found belongs to the space."""
+    space = Space(protocol_of, bounds, reductions)
+    try:
+        return space, Search(space, most_states).run(tell)
+    except MixedCopies:
+        space = Space(protocol_of, bounds, reductions._replace(merge_commits=False))
+        return space, Search(space, most_states).run(tell)
 
 
 class Watch:

@@ -10,7 +10,6 @@ from harness.exploration.automaton import (
     NOT_YET,
     Actor,
     Automaton,
-    Futures,
     automata,
     said_of,
 )
@@ -24,6 +23,7 @@ from harness.exploration.store import (
     budgets,
     events,
     is_memcached,
+    orphaned,
 )
 from harness.exploration.undisturbed import first_store
 from harness.protocol.commands import (
@@ -44,6 +44,10 @@ MOST_LOCAL: Final = 1_000  # steps that a machine takes in a row without touchin
 
 State: TypeAlias = tuple[int, ...]  # a store, then a node for each process
 ProtocolOf: TypeAlias = Callable[[Terms], VotingProtocol]
+
+
+class MixedCopies(Exception):
+    """The order of commits matters: some may be of copies, and some may not."""
 
 
 class Step(NamedTuple):
@@ -74,10 +78,9 @@ class Space:
         self.reductions = reductions
         # The fewest writers that are right keep the search of an old epoch short.
         self.protocol = protocol_of(Terms(writers=max(1, bounds.writers)))
-        futures = Futures(reductions.merge_futures, bounds.lost_reply)
-        self.actors = automata(
-            self.protocol, bounds.writers, bounds.readers, bounds.drains, futures
-        )
+        self.actors = automata(self.protocol, bounds, reductions)
+        self.openings: dict[Actor, tuple[Step, ...]] = {}  # what each has done in the first state
+        self._copies: set[bool] = set()  # whether votes are counted as possible copies
         self.stores: list[Store] = []
         self._store_numbers: dict[Store, int] = {}
         self._applied: dict[tuple[int, type[Command], Command, int], tuple[int, Reply]] = {}
@@ -95,27 +98,37 @@ class Space:
 
     def start(self) -> State:
         """The first state."""
-        nodes = []
+        store, nodes = self.first, []
         for automaton in self.actors:
-            landed = self._settle(automaton, self.first, automaton.start, ())
-            (move,) = landed
-            nodes.append(move[1])
-        return (self.first, *nodes)
+            landed = self._settle(automaton, store, automaton.start, ())
+            node = automaton.start
+            if len(landed) == 1:
+                store, node, self.openings[automaton.actor] = landed[0]
+            nodes.append(node)
+        return (store, *nodes)
 
     def apply(self, store: int, command: Command, owner: int) -> tuple[int, Reply]:
         """The store after the command, and its reply."""
         key = (store, type(command), command, owner)  # Get and Incr of one key are equal tuples
         found = self._applied.get(key)
         if found is None:
+            if isinstance(command, InsertBallot | InsertBallots):
+                self._note(command)
             after, reply = apply(self.stores[store], command, owner)
             found = self._applied[key] = (self.store_number(after), reply)
         return found
+
+    def _note(self, command: InsertBallot | InsertBallots) -> None:
+        """Note how votes are counted. Raises MixedCopies when that forbids a reduction."""
+        self._copies.add(command.copy if isinstance(command, InsertBallot) else command.copies)
+        if self.reductions.merge_commits and len(self._copies) > 1:
+            raise MixedCopies("commits of copies and of others: their order matters")
 
     def events(self, store: int) -> list[Move]:
         """What may happen without any process."""
         return [
             Move(self.store_number(after), -1, 0, (Step(None, event=name),))
-            for name, after in events(self.stores[store])
+            for name, after in events(self.stores[store], self.protocol.daemons)
         ]
 
     def moves(self, process: int, store: int, node: int) -> list[Move]:
@@ -147,6 +160,7 @@ class Space:
         actor, left = automaton.actor, self.stores[store].left
         if left.crashes and actor.role == self.bounds.crash and not here.fresh:
             died = self._spend(store, crashes=left.crashes - 1)
+            died = self._orphan(automaton, died, automaton.end)
             yield died, automaton.end, 0, (Step(actor, event=DEATH),)
         if self._is_local(here.command):
             yield from ((s, n, 0, t) for s, n, t in self._local(automaton, store, node, ()))
@@ -160,10 +174,17 @@ class Space:
             if not here.broken:
                 store = self._spend(store, lost_replies=left.lost_replies - 1)
                 after, _ = self.apply(store, here.command, automaton.owner)
+            unheard, unsent = automaton.step(node, LOST), automaton.lose_rest(node)
             came = Step(actor, here.command, LOST, REPLY_LOST)
             never = Step(actor, here.command, LOST, COMMAND_LOST)
-            yield after, automaton.step(node, LOST), commands, (came,)
-            yield store, automaton.lose_rest(node), commands, (never,)
+            yield self._orphan(automaton, after, unheard), unheard, commands, (came,)
+            yield self._orphan(automaton, store, unsent), unsent, commands, (never,)
+
+    def _orphan(self, automaton: Automaton, store: int, node: int) -> int:
+        """The store in which a lock is nobody's if its owner is dead, or does not know of it."""
+        if automaton.nodes[node].inside:
+            return store
+        return self.store_number(orphaned(self.stores[store], automaton.owner))
 
     def _is_local(self, command: Command) -> bool:
         """Whether nobody else can notice the command, nor it anybody else."""
@@ -206,7 +227,7 @@ class Space:
                 waiting.append(self._finish(automaton, store, node, trail))
             elif merge and here.command is not None and self._is_local(here.command):
                 waiting += self._local(automaton, store, node, trail)
-            elif merge and self._commutes(automaton, store, here.command):
+            elif self.reductions.merge_commits and self._commutes(automaton, store, here.command):
                 assert here.command is not None
                 after, reply = self.apply(store, here.command, automaton.owner)
                 step = Step(automaton.actor, here.command, reply)
@@ -243,9 +264,12 @@ class Space:
         comes, since heads only go forward; and it changes nothing that anybody could notice.
         """
         automaton = self.actors[process]
-        command = automaton.nodes[node].command
+        here = automaton.nodes[node]
+        command = here.command
         if not self.reductions.doomed_first or not isinstance(command, InsertBallots):
             return False
+        if here.inside:
+            return False  # others may meet it there
         now = self.stores[store]
         if self.bounds.crash == automaton.actor.role and now.left.crashes:
             return False

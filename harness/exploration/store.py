@@ -29,6 +29,7 @@ from harness.protocol.commands import (
 )
 from harness.protocol.ticket import EPOCH_BITS, epoch_of
 
+ORPHANED: Final = -1
 HELD: Final = 2  # where a lock's counter stops
 TWICE: Final = 2  # where a ballot's deliveries stop
 JUMP_NS: Final = 3_600 * 10**9  # far more than a tombstone lives
@@ -50,7 +51,10 @@ MEMCACHED: Final = (Get, Set, Add, Incr, Delete)
 
 
 class Item(NamedTuple):
-    """What lies under a key. `owner`: of a lock got by `add`, its process, from 1; else 0."""
+    """What lies under a key. `owner`: of a lock got by `add`, its process, from 1; else 0.
+
+    An `ORPHANED` lock is that of a process that is dead, or does not know that it has it.
+    """
 
     value: bytes
     mortal: bool = False
@@ -217,12 +221,12 @@ _APPLY: Final[dict[type[Command], Callable[..., tuple[Store, Reply]]]] = {
 }
 
 
-def events(store: Store) -> Iterator[tuple[str, Store]]:
+def events(store: Store, daemons: int) -> Iterator[tuple[str, Store]]:
     """What may happen to the store by itself: a name of each event, and the store after it."""
     left = store.left
     if left.wipes:
         for daemon in sorted({key.daemon for key, _ in store.items}):
-            yield f"{WIPE} {daemon}", wiped(store, daemon)
+            yield f"{WIPE} {daemon}", wiped(store, daemon, excused=daemons == 1)
     if left.evictions:
         spent = store._replace(left=left._replace(evictions=left.evictions - 1))
         for key, _ in store.items:
@@ -231,8 +235,11 @@ def events(store: Store) -> Iterator[tuple[str, Store]]:
     if left.jumps:
         spent = store._replace(left=left._replace(jumps=left.jumps - 1))
         yield TOMBSTONES_EXPIRE, expired(spent, KeyKind.SLOT)._replace(now_ns=JUMP_NS)
+    held = tuple(pair for pair in store.items if pair[1].owner != ORPHANED)
+    if len(held) < len(store.items):
+        yield LOCK_EXPIRES, store._replace(items=held)
     if left.takeovers:
-        spent = store._replace(left=left._replace(takeovers=left.takeovers - 1))
+        spent = store._replace(left=left._replace(takeovers=left.takeovers - 1), items=held)
         without = expired(spent, KeyKind.LOCK)
         if without is not spent:
             yield LOCK_EXPIRES, without
@@ -244,11 +251,22 @@ def expired(store: Store, kind: KeyKind) -> Store:
     return store if len(kept) == len(store.items) else store._replace(items=kept)
 
 
-def wiped(store: Store, daemon: int) -> Store:
-    """Without one daemon's items; what was promised and lay on it alone was taken by memcached."""
+def orphaned(store: Store, owner: int) -> Store:
+    """The store in which no lock is the owner's any more; the same object if none was."""
+    if all(item.owner != owner for _, item in store.items):
+        return store
+    items = ((k, i._replace(owner=ORPHANED) if i.owner == owner else i) for k, i in store.items)
+    return store._replace(items=tuple(items))
+
+
+def wiped(store: Store, daemon: int, *, excused: bool) -> Store:
+    """Without one daemon's items.
+
+    What was promised and lay there was taken by memcached; but a second daemon is there just for
+    that, and so nothing is excused then.
+    """
     kept = tuple(pair for pair in store.items if pair[0].daemon != daemon)
-    gone = {item.value for key, item in store.items if key.daemon == daemon}
-    gone -= {item.value for _, item in kept}
+    gone = {item.value for key, item in store.items if key.daemon == daemon and excused}
     taken = {
         vote for vote in store.promised if not store.ballots[vote] and message_of(vote) in gone
     }

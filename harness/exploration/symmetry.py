@@ -141,7 +141,8 @@ class Symmetry:
             (
                 key,
                 item._replace(
-                    value=values.get(item.value, item.value), owner=owners.get(item.owner, 0)
+                    value=values.get(item.value, item.value),
+                    owner=owners.get(item.owner, item.owner),
                 ),
             )
             for key, item in store.items
@@ -229,7 +230,9 @@ def leaves(shape: Hashable) -> Iterator[Hashable]:
 def _rename_reply(reply: Reply, values: dict[bytes, bytes], owners: dict[int, int]) -> Reply:
     if not reply.value and not reply.cas:
         return reply
-    return reply._replace(value=values.get(reply.value, reply.value), cas=owners.get(reply.cas, 0))
+    return reply._replace(
+        value=values.get(reply.value, reply.value), cas=owners.get(reply.cas, reply.cas)
+    )
 
 
 def _mix(*columns: Rows | NDArray[np.uint64]) -> NDArray[np.uint64]:
