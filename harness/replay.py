@@ -78,7 +78,8 @@ class World:
     def __init__(self, addresses: Sequence[str], queue: Queue, store: Store) -> None:
         self.addresses = addresses
         self.queue = queue
-        self.database = store._replace(items=())
+        heads = tuple(head._replace(queue=renamed(head.queue, queue)) for head in store.heads)
+        self.database = store._replace(items=(), heads=heads)
         self.mortal: set[Key] = set()  # with a lifetime
         self.touched: set[Key] = set()
 
@@ -93,9 +94,16 @@ class World:
         key = command.key
         self.touched.add(key)
         reply = send(clients[key.daemon], command)
-        if isinstance(command, Add) and command.lifetime_s and reply.status is Status.OK:
-            self.mortal.add(key)
+        if isinstance(command, Set | Add) and reply.status is Status.OK:
+            self.mortal.discard(key)
+            if isinstance(command, Add) and command.lifetime_s:
+                self.mortal.add(key)
         return reply
+
+
+def renamed(name: str, queue: Queue) -> str:
+    """A name that the explorer's queue gave, as this queue would."""
+    return queue.prefix + name.removeprefix(QUEUE.prefix)
 
 
 def send(client: MetaClient, command: MemcachedCommand) -> Reply:
@@ -140,7 +148,11 @@ class Actor(threading.Thread):
     def run(self) -> None:
         """Until there are no more orders."""
         while (row := self._orders.get()) is not None:
-            self._answers.put(self._do(row))
+            try:
+                answer = self._do(row)
+            except Exception as error:  # a machine's own, which must not end as silence
+                answer = f"{type(error).__name__}: {error}"
+            self._answers.put(answer)
         for client in self._clients:
             client.close()
 
@@ -231,8 +243,8 @@ class Replay:
         self._world = World(addresses, Queue.named(prefix), store)
         self._hands = self._world.clients()  # for what befalls memcached, and for the last drain
         for key, item in store.items:
-            name = prefix + key.name.removeprefix(QUEUE.prefix)
-            self._world.execute(self._hands, Set(key._replace(name=name), item.value))
+            key = key._replace(name=renamed(key.name, self._world.queue))
+            self._world.execute(self._hands, Set(key, item.value))
         self._actors: dict[str, Actor] = {}
         self._acknowledged: set[int] = set()
 
@@ -330,6 +342,8 @@ class Replay:
             drained = drive(self._protocol.drain(self._world.queue), answer)
             if drained.end is DrainEnd.EMPTY:
                 break
+            if drained.end is DrainEnd.NO_MEMCACHED:
+                return Replayed([], [], "the last drain: memcached does not answer")
             if drained.end is DrainEnd.LOCKED:
                 self._expire(KeyKind.LOCK)
         ballots = self._world.database.ballots

@@ -25,11 +25,13 @@ from harness.exploration.bounds import (
 )
 from harness.exploration.chance import Chance
 from harness.exploration.report import Exploration, describe
+from harness.exploration.search import MOST_NUMBERED
 from harness.exploration.space import ProtocolOf, Space
 from harness.exploration.table import print_exploration
 from harness.exploration.witness import require_writable, save_witness
 from harness.modes.mode import find_mode
 from harness.protocol.queue import Terms
+from harness.services.interruption import interruptible
 
 SEEDS: Final = 1_000_000  # to draw one from; short enough to be typed
 
@@ -94,7 +96,7 @@ Exit codes: 0 no loss in all states, 3 the bounds were not exhausted, 99 it lose
 )
 @click.option(
     "--max-states",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, MOST_NUMBERED),
     metavar="N",
     help="Give up after so many; exit code 3.",
 )
@@ -140,8 +142,13 @@ def explore(
     protocol_of = queued(protocol)
     if runs is None and seed is not None:
         raise PlanError("--seed goes with --random; a search of all states draws nothing")
+    if runs is not None and max_states is not None:
+        raise PlanError("--max-states ends a search of all states; --random draws schedules")
+    if crash == READER and not bounds.readers:
+        raise PlanError("--crash reader needs a reader, and there is none with --readers 0")
     console = Console()
-    with console.status("exploring") if console.is_terminal else nullcontext() as status:
+    spinner = console.status("exploring") if console.is_terminal else nullcontext()
+    with interruptible(), spinner as status:
 
         def tell(line: str) -> None:
             if status and not as_json:

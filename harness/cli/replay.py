@@ -10,12 +10,12 @@ from harness.cli.options import allow_target, existing_services, memcached
 from harness.errors import Exit, PlanError
 from harness.exploration.report import lost_or_doubled
 from harness.exploration.witness import Witness, read_witness
-from harness.modes.mode import find_mode
+from harness.modes.mode import find_mode, require_memcached
 from harness.plan import MemcachedPlan
 from harness.protocol.queue import Terms, VotingProtocol
 from harness.replay import Replay, Replayed
 from harness.services.interruption import interruptible
-from harness.services.memcached import require_answer, start_memcached
+from harness.services.memcached import require_answer, require_different, start_memcached
 from harness.services.processes import Supervisor
 
 EXAMPLES: Final = """\b
@@ -43,11 +43,14 @@ def replay(file: Path, memcached: str | None, allow_target: tuple[str, ...]) -> 
     if protocol.drain is None:
         raise PlanError(f"{file}: {witness.protocol} has no queue, so nothing can be replayed")
     addresses = existing_services(memcached, None, allow_target).memcached
-    replayed = (
-        _replay_there(witness, protocol, addresses)
-        if addresses
-        else _replay_privately(witness, protocol)
-    )
+    if addresses:
+        require_memcached(mode, len(addresses))
+    with interruptible():
+        replayed = (
+            _replay_there(witness, protocol, addresses)
+            if addresses
+            else _replay_privately(witness, protocol)
+        )
     steps = f"{len(witness.schedule)} steps of {witness.protocol} over real sockets"
     if replayed.disagreement:
         click.echo(f"{steps}: reality disagreed at {replayed.disagreement}")
@@ -59,17 +62,16 @@ def replay(file: Path, memcached: str | None, allow_target: tuple[str, ...]) -> 
 def _replay_there(
     witness: Witness, protocol: VotingProtocol, addresses: tuple[str, ...]
 ) -> Replayed:
-    if len(addresses) < protocol.daemons:
-        raise PlanError(f"{witness.protocol} needs {protocol.daemons} memcached daemons")
     for address in addresses:
         require_answer(address)
+    require_different(addresses)
     return Replay(
         witness, protocol, addresses, prefix=f"pollstorm-replay-{secrets.token_hex(4)}"
     ).run()
 
 
 def _replay_privately(witness: Witness, protocol: VotingProtocol) -> Replayed:
-    with interruptible(), Supervisor() as supervisor:
+    with Supervisor() as supervisor:
         folder = supervisor.temporary_directory()
         servers = [
             start_memcached(supervisor, MemcachedPlan(), folder / f"memcached-{number}.log")

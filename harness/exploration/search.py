@@ -23,6 +23,7 @@ from harness.exploration.undisturbed import Judge, Judgement
 COMMANDS: Final = attrgetter("commands")
 CHUNK: Final = 1 << 18  # states expanded at a time: some 100 MB of successors
 MOST_STATES: Final = 50_000_000  # some 3 GB
+MOST_NUMBERED: Final = 1 << 30  # what the numbers of states have room for
 
 
 class Finding(NamedTuple):
