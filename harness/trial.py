@@ -21,9 +21,11 @@ from harness.load.arrivals import planned_votes
 from harness.load.fleet import Fleet
 from harness.modes.mode import Mode
 from harness.plan import Plan
+from harness.protocol.queue import Terms
 from harness.run_folder import TrialFacts, TrialFolder, remove_raw
 from harness.services.interruption import uninterrupted
 from harness.services.processes import Supervisor
+from harness.services.restarts import Restarts
 from harness.services.stack import Stack, start_stack
 from harness.services.targets import Existing
 from harness.site.metrics import in_flight
@@ -94,10 +96,13 @@ def play(stage: Stage, mode: Mode, trial: TrialFolder) -> None:
     trial.write_facts(notes.facts)  # all that is left of a run that is killed
     progress.step(trial.name, 2, "start memcached and MariaDB, create tables, start the site")
     with start_stack(stage.supervisor, plan, mode, trial.raw, logs, stage.existing) as stack:
+        restarts = Restarts(() if stack.memcached else needed(mode, stack))
         try:
             drive_load(stage, stack, mode, trial, notes)
             progress.step(trial.name, 8, "drain the queue")
             notes.keep(drained=stack.drain(), partial=False)
+            restarted = restarts.since(notes.facts.load_start_ns)
+            notes.keep(faults=notes.facts.faults + restarted)
             require_whole_recording(trial)
         except PollstormError as error:
             notes.remark(str(error))
@@ -107,6 +112,11 @@ def play(stage: Stage, mode: Mode, trial: TrialFolder) -> None:
             progress.step(trial.name, 9, "collect ledger, journal and ballots")
             with uninterrupted():
                 collect(trial, notes, stack.deployment.database)
+
+
+def needed(mode: Mode, stack: Stack) -> tuple[str, ...]:
+    """The memcached daemons that the mode uses, of all that were given."""
+    return stack.deployment.memcached[: mode.protocol(Terms()).daemons]
 
 
 def drive_load(stage: Stage, stack: Stack, mode: Mode, trial: TrialFolder, notes: Notes) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -19,7 +20,9 @@ from harness.services.cores import Cores, share_cores
 from harness.services.mariadb import MariadbServer, start_mariadb
 from harness.services.memcached import MemcachedServer, require_answer, start_memcached
 from harness.services.ports import LOOPBACK, free_port, on_free_port, require_free
-from harness.services.processes import Supervisor
+from harness.services.processes import Child, Supervisor
+from harness.services.programs import MEMCACHED
+from harness.services.restarts import Restarts
 from harness.services.targets import Existing, require_loopback
 
 services = pytest.mark.services
@@ -206,3 +209,37 @@ def test_the_generator_has_the_last_core_for_itself(monkeypatch: pytest.MonkeyPa
     assert share_cores() == Cores(frozenset({5}), frozenset({0, 3}))
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {3})
     assert share_cores() == Cores(None, None)
+
+
+def answers(address: str) -> bool:
+    try:
+        require_answer(address)
+    except ServiceError:
+        return False
+    return True
+
+
+@services
+def test_a_restart_by_somebody_else_is_a_wipe(supervisor: Supervisor, tmp_path: Path) -> None:
+    port = free_port()
+    address = f"{LOOPBACK}:{port}"
+    argv = [MEMCACHED.require(), "-l", LOOPBACK, "-p", str(port), "-U", "0"]
+    argv += ["-u", "root"] if os.geteuid() == 0 else []
+
+    def start() -> Child:
+        child = supervisor.spawn("memcached", argv, log=tmp_path / "log")
+        supervisor.wait_until_ready(child, lambda: answers(address), 10.0)
+        return child
+
+    child = start()
+    restarts = Restarts([address])
+    begin_ns = time.monotonic_ns() - 10 * 10**9
+    assert restarts.since(begin_ns) == ()
+    child.stop(grace_s=0)
+    (gone,) = restarts.since(begin_ns)
+    assert gone.detail == f"memcached at {address} is gone"
+    start()
+    (found,) = restarts.since(begin_ns)
+    assert (found.kind, found.target, found.hit) == ("wipe", "memcached", True)
+    assert 8.5 < found.start_s == found.end_s < 20  # memcached counts whole seconds
+    assert found.detail == f"memcached at {address} was restarted, and not by this run"

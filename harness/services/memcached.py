@@ -36,7 +36,7 @@ class MemcachedServer:
     def wipe(self) -> None:
         """Forget all keys. Raises ServiceError when it does not answer."""
         try:
-            with closing(_client(self.address)) as client:
+            with closing(client_of(self.address)) as client:
                 client.flush_all(noreply=False)
         except (OSError, MemcacheError) as error:
             raise ServiceError(f"memcached at {self.address} cannot be wiped: {error}") from error
@@ -49,7 +49,7 @@ class MemcachedServer:
 def require_answer(address: str) -> None:
     """Raises ServiceError when nothing that speaks memcached's protocol answers there."""
     try:
-        with closing(_client(address)) as client:
+        with closing(client_of(address)) as client:
             client.version()
     except (OSError, MemcacheError) as error:
         raise ServiceError(
@@ -66,10 +66,10 @@ def require_different(addresses: Sequence[str]) -> None:
     found: dict[bytes, str] = {}
     try:
         for number, address in enumerate(addresses):
-            with closing(_client(address)) as client:
+            with closing(client_of(address)) as client:
                 client.set(key, b"%d" % number, expire=SEEN_S, noreply=False)
         for address in addresses:
-            with closing(_client(address)) as client:
+            with closing(client_of(address)) as client:
                 told: bytes | None = client.get(key)
             if told is None:
                 continue  # it keeps nothing, which a run may well be about
@@ -113,14 +113,15 @@ def start_memcached(
 def _is_child(address: str, child: Child) -> bool:
     """Whether a memcached answers there, and is this very process."""
     try:
-        with closing(_client(address)) as client:
+        with closing(client_of(address)) as client:
             stats: dict[bytes, object] = client.stats()  # type: ignore[no-untyped-call]
             return stats[b"pid"] == child.pid
     except (OSError, MemcacheError):
         return False
 
 
-def _client(address: str) -> Client:
+def client_of(address: str) -> Client:
+    """For a few questions about the daemon itself; votes travel by `cache`."""
     return Client(
         address,
         connect_timeout=ANSWER_LIMIT_S,
