@@ -13,10 +13,10 @@ from typing import Any, Final
 import msgspec
 import simpy
 
-from bench.competitors import PLAN
 from bench.figure import Figure, Measurement, Target, figure
 from bench.rounds import in_turn
 from bench.simulated_competition import Competition
+from bench.writers import PLAN
 from harness.modes.mode import find_mode
 from harness.modes.queues import queues, terms
 from harness.plan import Arrivals, Plan, Site
@@ -33,6 +33,7 @@ CORES: Final = 2
 LASTS_S: Final = 1.0  # of virtual time: some 40,000 commands
 PATIENCE_NS: Final = 1_000_000_000
 US: Final = 1_000
+NEXT, LATER = 0, 1  # places in the queue for a core
 
 # A site of 1,000 worker processes with a queue of its own for each eight, and a minute's spike.
 SPIKE: Final = Plan(
@@ -54,6 +55,7 @@ def times() -> ServiceTimes:
     return msgspec.structs.replace(
         shipped(),
         client_ns=constant(14 * US),
+        call_each_ns=10 * US,
         memcached_ns=constant(9 * US),
         awakened_ns=constant(30 * US),
         oversleep_ns=constant(80 * US),
@@ -95,7 +97,8 @@ class SimpyModel:
         draws = Draws((1,))
         self.commands = 0
         self.environment = simpy.Environment()
-        self._cores = simpy.Resource(self.environment, CORES)
+        self._cores = [simpy.PriorityResource(self.environment) for _ in range(CORES)]
+        self._last_core = [number % CORES for number in range(MEMCACHED_THREADS + WRITERS)]
         self._threads = [simpy.Resource(self.environment) for _ in range(MEMCACHED_THREADS)]
         self._store = SimulatedMemcached()
         self._client_ns = draws.of("client", of.client_ns)
@@ -108,7 +111,8 @@ class SimpyModel:
             self.environment.process(self._writer(number))
 
     def _writer(self, number: int) -> Generator[simpy.Event, Any, None]:
-        thread = self._threads[number % MEMCACHED_THREADS]
+        thread = number % MEMCACHED_THREADS
+        writer = MEMCACHED_THREADS + number - 1
         sequence = 0
         while True:  # until the environment ends
             vote_id = mint(number, sequence)
@@ -122,30 +126,38 @@ class SimpyModel:
                         over = command.slept_ns >= PATIENCE_NS
                         reply = Reply(Status.OVER if over else Status.OK)
                     elif type(command) is Sleep:
-                        reply = yield from self._nap(command)
+                        reply = yield from self._nap(writer, command)
                     else:
-                        reply = yield from self._ask(thread, command)
+                        reply = yield from self._ask(writer, thread, command)
                     command = machine.send(reply)
             except StopIteration:
                 continue
 
-    def _nap(self, command: Sleep) -> Generator[simpy.Event, Any, Reply]:
+    def _nap(self, writer: int, command: Sleep) -> Generator[simpy.Event, Any, Reply]:
         """A nap parts the client's computing in two, and caches are cold after it."""
         began_ns = self.environment.now
         yield self.environment.timeout(command.duration_ns + self._oversleep_ns())
-        with self._cores.request() as core:
+        with self._core_for(writer).request(LATER) as core:
             yield core
             slept_ns = self.environment.now - began_ns
             yield self.environment.timeout(self._awakened_ns())
         return Reply(Status.OK, slept_ns)
 
-    def _ask(self, thread: simpy.Resource, command: Any) -> Generator[simpy.Event, Any, Reply]:
-        with self._cores.request() as core:
+    def _core_for(self, who: int) -> simpy.PriorityResource:
+        """Its last core, or another if only that one is idle."""
+        last = self._last_core[who]
+        if self._cores[last].count:
+            idle = (n for n, core in enumerate(self._cores) if not core.count)
+            last = self._last_core[who] = next(idle, last)
+        return self._cores[last]
+
+    def _ask(self, writer: int, thread: int, command: Any) -> Generator[simpy.Event, Any, Reply]:
+        with self._core_for(writer).request(LATER) as core:
             yield core
             yield self.environment.timeout(self._client_ns())
-        with thread.request() as turn:
+        with self._threads[thread].request() as turn:
             yield turn
-            with self._cores.request() as core:
+            with self._core_for(thread).request(NEXT) as core:
                 yield core
                 yield self.environment.timeout(self._memcached_ns())
         self.commands += 1

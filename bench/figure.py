@@ -5,7 +5,12 @@ from collections.abc import Callable, Sequence
 from statistics import quantiles
 from typing import Final, Literal, NamedTuple
 
-COMPARISONS: Final = {"<": operator.lt, "<=": operator.le, ">=": operator.ge}
+COMPARISONS: Final[dict[str, Callable[[float, float], bool]]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">=": operator.ge,
+    "within": lambda ratio, part: abs(ratio - 1) <= part,  # of 1
+}
 
 
 class Figure(NamedTuple):
@@ -26,7 +31,7 @@ class Target(NamedTuple):
     """What a figure's value or ratio should be."""
 
     of: Literal["value", "ratio"]
-    comparison: Literal["<", "<=", ">="]
+    comparison: Literal["<", "<=", ">=", "within"]
     bound: float
 
 

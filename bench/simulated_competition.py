@@ -1,14 +1,12 @@
-"""The competition of `bench.competitors` in virtual time, with the parts of the simulator."""
+"""What `bench.writers` measures for real, in virtual time, with the parts of the simulator."""
 
-from pathlib import Path
 from typing import Final, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from bench.competitors import PLAN
+from bench.writers import PLAN
 from harness.history.journal import JOURNAL_DTYPE, Role
-from harness.history.store import write_parquet
 from harness.modes.mode import find_mode
 from harness.modes.queues import queues, terms
 from harness.protocol.queue import Receipt
@@ -67,13 +65,14 @@ class Competition:
         costs = Costs(
             draws.of("insert", times.insert_ns),
             draws.of("row", times.row_ns),
-            draws.of("count", times.count_row_ns),
+            lambda: 0,  # here no drain refreshes totals
         )
         log = CommitLog(self.events, draws.of("commit", times.commit_ns), 0)
         self._database = Database(self._cores, SimulatedDatabase(), costs, log)
         self._habits = Habits(
             self.events,
             draws.of("client", times.client_ns),
+            times.call_each_ns,
             draws.of("awakened", times.awakened_ns),
             draws.of("oversleep", times.oversleep_ns),
             round(PLAN.queue.patience_s * NS_PER_S),
@@ -126,6 +125,6 @@ class Competition:
         writer.perform(self._protocol.vote(self._queue, vote.to_message()), done)
 
 
-def write_journal(records: Records, parquet: Path) -> None:
+def journal_of(records: Records) -> pd.DataFrame:
     journal = np.frombuffer(records.journal, JOURNAL_DTYPE)
-    write_parquet(pd.DataFrame({name: journal[name] for name in journal.dtype.names}), parquet)
+    return pd.DataFrame({name: journal[name] for name in JOURNAL_DTYPE.names or ()})

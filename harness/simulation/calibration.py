@@ -8,18 +8,21 @@ nobody queues, and its time is the computing of both sides.
                               is shared out by `DAEMON_SHARE`. The client has the time between
                               two commands of one operation besides.
     pipelined_ns              commands of pipelines: their whole time over their number.
-    awakened_ns               commands that were alone, the first after a nap: by how much they take
-                              longer. (A core that sleeps takes long to wake, and caches are cold.)
-    oversleep_ns              from a failed try for the lock to the next one, less the nap.
+    oversleep_ns              from a failed try for the lock to the next one that is alone, less the
+                              nap, but at most what the kernel's timers allow themselves.
+    awakened_ns               what the pause was longer than that, and by how much the try then took
+                              longer than usual. (A core that sleeps takes long to wake, and caches
+                              are cold: it is computing, and the core is taken.)
     insert_ns, commit_ns      ballots inserted alone, shared out by `COMMIT_SHARE`.
     row_ns                    batches: what a ballot more costs.
     http_ns, python_ns        requests that were alone: what is left of the time from sent to
                               answered without the commands, half and half.
     wake_lag_ns               how late free voters sent.
 
-What a run cannot tell it does not: `switch_each_ns` and `wake_ns` are contained in the times that
-are measured, and are 0 beside them; `count_row_ns`, and all for which the run has fewer than
-`ENOUGH` cases, are taken from the service times that come with pollstorm. `origin` names them.
+What else the machine had to do meanwhile is contained in all of these. What a run cannot tell it
+does not: `switch_each_ns` and `wake_ns` are contained in the times that are measured, and are 0
+beside them; `count_row_ns`, and all for which the run has fewer than `ENOUGH` cases, are taken from
+the service times that come with pollstorm. `origin` names them.
 """
 
 from collections.abc import Iterable
@@ -47,17 +50,29 @@ from harness.protocol.commands import (
 )
 from harness.protocol.queue import NAP_NS
 from harness.run_folder import RunFolder, TrialFolder
-from harness.simulation.service_times import Quantiles, ServiceTimes, constant, quantiles, shipped
+from harness.simulation.service_times import (
+    PROBABILITIES,
+    Quantiles,
+    ServiceTimes,
+    constant,
+    quantiles,
+    shipped,
+)
 
 Values = npt.NDArray[np.float64]
 
 ENOUGH: Final = 50  # cases for a distribution whose 95 % quantile has some five beyond it
 LONG_PIPELINE: Final = 10  # commands, among which the first and the last make no difference
 WARM_NS: Final = 100_000
+TIMER_SLACK_NS: Final = 50_000
+"""By how much the kernel lets a timer strike late, so that several strike together (its default,
+man PR_SET_TIMERSLACK). What a nap lasts longer than that is computing."""
 LONGEST_NAP_NS: Final = 10 * NAP_NS  # more is a stall or the end of another story
+MEDIAN: Final = PROBABILITIES.index(0.5)
 DAEMON_SHARE: Final = 0.45
 """Of a command's time, the daemon's. By the processor time that the kernel accounted to both: 12.1
-and 15.2 µs a command, one writer alone on two cores (bench/competitors.py)."""
+and 15.2 µs a command, one writer alone on two cores (`writers_cpu_s`, `memcached_cpu_s` of
+bench/writers.py)."""
 COMMIT_SHARE: Final = 0.5
 """Of the time of a ballot inserted alone, the disk's."""
 MEMCACHED: Final = tuple(COMMAND_CODES[kind] for kind in (Get, Set, Add, Incr, Delete))
@@ -93,12 +108,20 @@ def times_from(measured: dict[str, Values], origin: str, cores: int) -> ServiceT
     }
     base = shipped()
     names = [name for name in ServiceTimes.__struct_fields__ if name.endswith("_ns")]
-    contained = ("switch_each_ns", "wake_ns")
+    contained = ("switch_each_ns", "wake_ns", "call_each_ns")
     missing = [name for name in names if name not in known and name not in contained]
     if missing:
         origin += f"; as shipped: {', '.join(missing)}"
     known["wake_ns"] = constant(0.0)
-    return msgspec.structs.replace(base, **known, origin=origin, cores=cores, switch_each_ns=0)
+    call_ns = known["memcached_ns"][MEDIAN] * (1 - DAEMON_SHARE) / DAEMON_SHARE
+    return msgspec.structs.replace(
+        base,
+        **known,
+        call_each_ns=round(min(call_ns, known["client_ns"][0])),
+        origin=origin,
+        cores=cores,
+        switch_each_ns=0,
+    )
 
 
 def from_journals(journals: Iterable[pd.DataFrame]) -> dict[str, Values]:
@@ -110,7 +133,6 @@ def from_journals(journals: Iterable[pd.DataFrame]) -> dict[str, Values]:
     single = commands[commands.command.isin(MEMCACHED) & ~commands.piped]
     alone = single[single.alone & (single.status != int(Status.LOST))]
     warm = alone[alone.pause_ns < WARM_NS].took_ns.to_numpy(np.float64)
-    awakened = alone[alone.napped].took_ns.to_numpy(np.float64)
     if len(warm) < ENOUGH:
         raise PlanError(
             f"only {len(warm)} commands were alone in their time, {ENOUGH} are needed to "
@@ -118,14 +140,15 @@ def from_journals(journals: Iterable[pd.DataFrame]) -> dict[str, Values]:
         )
     gaps = single[single.within & (single.pause_ns < WARM_NS)].pause_ns.to_numpy(np.float64)
     usual_ns, gap_ns = float(np.median(warm)), float(np.median(gaps))
-    naps = commands[commands.napped & (commands.pause_ns < LONGEST_NAP_NS)]
-    oversleep = naps.pause_ns.to_numpy(np.float64) - NAP_NS - gap_ns
+    naps = alone[alone.napped & (alone.pause_ns < LONGEST_NAP_NS)]
+    late_ns = np.maximum(naps.pause_ns.to_numpy(np.float64) - NAP_NS - gap_ns, 0.0)
+    cold_ns = np.maximum(naps.took_ns.to_numpy(np.float64) - usual_ns, 0.0)
     return {
         "memcached_ns": DAEMON_SHARE * warm,
         "client_ns": _spread_together((1 - DAEMON_SHARE) * warm, gaps),
         "pipelined_ns": _pipelined(commands),
-        "awakened_ns": np.maximum(awakened - usual_ns, 0.0),
-        "oversleep_ns": np.maximum(oversleep[naps.alone], 0.0),
+        "awakened_ns": np.maximum(late_ns - TIMER_SLACK_NS, 0.0) + cold_ns,
+        "oversleep_ns": np.minimum(late_ns, TIMER_SLACK_NS),
         **_database(commands),
     }
 

@@ -62,7 +62,7 @@ class MemcachedThread(Thread):
         asked = self._asked
         asked.append((command, answered))
         if len(asked) == 1:
-            self.cores.wake(self)
+            self.cores.wake_next(self)
 
     def granted(self, start_ns: int) -> int:  # noqa: ARG002
         return self._each_ns()
@@ -165,7 +165,7 @@ class DatabaseThread(Thread):
     def ask(self, command: Asked, answered: Answered) -> None:
         """A command has arrived; its connection has no other under way."""
         self._command, self._answered = command, answered
-        self.wake()
+        self.cores.wake_next(self)
 
     def granted(self, start_ns: int) -> int:  # noqa: ARG002
         return self._server.costs.of(self._command, self._server.rows)

@@ -90,6 +90,7 @@ class Habits:
         self,
         events: Events,
         client_ns: Draw,
+        call_each_ns: int,
         awakened_ns: Draw,
         oversleep_ns: Draw,
         patience_ns: int,
@@ -97,6 +98,7 @@ class Habits:
     ) -> None:
         self.events = events
         self.client_ns = client_ns
+        self.half_call_ns = call_each_ns // 2
         self.awakened_ns = awakened_ns
         self.oversleep_ns = oversleep_ns
         self.patience_ns = patience_ns
@@ -118,6 +120,7 @@ class Performer(Thread):
         "_events",
         "_finishing",
         "_habits",
+        "_half_call_ns",
         "_hear",
         "_machine",
         "_memcached",
@@ -147,6 +150,7 @@ class Performer(Thread):
         self._habits = habits
         self._events = habits.events
         self._client_ns = habits.client_ns
+        self._half_call_ns = habits.half_call_ns
         self._armed = habits.armed
         self._memcached = memcached
         self._database = database
@@ -195,7 +199,7 @@ class Performer(Thread):
         reply = self._reply
         if kind in OF_MEMCACHED:
             if asked.key.kind is not UNRECORDED:
-                self.journal.memcached(asked, reply, start_ns)
+                self.journal.memcached(asked, reply, start_ns + self._half_call_ns)
         else:
             self._record(asked, reply, start_ns)
         return self._ask_machine(reply, start_ns)
@@ -205,7 +209,7 @@ class Performer(Thread):
         if self.process.stopped:
             self.process.hold(self._depart)
         elif type(asked) in OF_MEMCACHED and not self._armed.steps:
-            self.journal.begin_ns = self._events.now_ns
+            self.journal.begin_ns = self._events.now_ns - self._half_call_ns
             self._memcached[asked.key.daemon](asked, self._hear)
         elif asked is not None:
             self._depart()
@@ -264,6 +268,7 @@ class Performer(Thread):
         self._asked_ns = self.journal.begin_ns = now_ns
         kind = type(asked)
         if kind in OF_MEMCACHED:
+            self.journal.begin_ns = now_ns - self._half_call_ns
             self._memcached[asked.key.daemon](asked, self._hear)
         elif kind is Sleep:
             wake_ns = now_ns + asked.duration_ns + self._habits.oversleep_ns()

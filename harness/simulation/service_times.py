@@ -34,6 +34,7 @@ class ServiceTimes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     origin: str  # what they were measured on, and how
     cores: int  # of site, flusher, memcached and database
     client_ns: Quantiles  # computing between a reply's arrival and the next command's departure
+    call_each_ns: int  # of that, sending and receiving: the journal has it as the command's time
     awakened_ns: Quantiles  # computing after a sleep, beyond that: caches are cold
     memcached_ns: Quantiles  # computing of the daemon for one command
     pipelined_ns: Quantiles  # the same for each further command of a pipeline

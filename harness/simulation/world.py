@@ -68,6 +68,7 @@ class World:
         self._habits = Habits(
             events,
             draws.of("client", times.client_ns),
+            times.call_each_ns,
             draws.of("awakened", times.awakened_ns),
             draws.of("oversleep", times.oversleep_ns),
             round(plan.queue.patience_s * NS_PER_S),
