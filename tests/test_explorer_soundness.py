@@ -8,11 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.errors import PlanError
 from harness.exploration import search
 from harness.exploration.bounds import ALL, PLAIN, Bounds, Reductions
 from harness.exploration.report import describe
 from harness.exploration.schedule import steps_of
+from harness.exploration.space import Space
 from harness.protocol import classic, mirrored, owned, ticket
+from harness.protocol.commands import Delete, Get, Incr, InsertBallots, Patience, Set, Status
+from harness.protocol.queue import Drained, DrainEnd, Receipt, VotingProtocol
 from tests.mutants import PROTOCOLS, with_passage
 from tests.real_machines import follow, random_ending
 
@@ -150,3 +154,90 @@ def test_every_slip_is_one_that_some_bounds_show(name):
     ]
     bounds = (Bounds(**{"writers": 1, **each}) for each in tried)
     assert any(found(name, each, ALL, MOST_PLAIN)[2].verdict == "loses" for each in bounds)
+
+
+def events_met(name: str, bounds: Bounds) -> set[str]:
+    """All that happens on any way through the space."""
+    space = Space(protocol_of(name), bounds)
+    met, seen, ahead = set(), {space.start()}, [space.start()]
+    while ahead:
+        for state, move in space.successors(ahead.pop()):
+            met |= {step.event for step in move.steps}
+            if state not in seen:
+                seen.add(state)
+                ahead.append(state)
+    return met
+
+
+@pytest.mark.parametrize(
+    "trouble", [{"crash": "writer"}, {"crash": "reader"}, {"lost_reply": True}]
+)
+def test_a_lock_whose_owner_is_dead_or_does_not_know_of_it_expires_without_a_takeover(trouble):
+    assert "lock expires" in events_met("owned", Bounds(writers=1, takeovers=0, **trouble))
+    assert "lock expires" not in events_met("owned", Bounds(writers=1, takeovers=0))
+
+
+def vote_then_wait(queue, message):
+    pointer = yield Incr(queue.pointer)
+    yield Set(queue.slot(pointer.number), message)
+    yield from classic.acquire(queue, take_over=True)
+    yield Set(queue.lock, b"0")
+    return Receipt.QUEUED
+
+
+def drain_then_wait(queue):
+    pointer = yield Get(queue.pointer)
+    messages = []
+    for number in range(1, pointer.number + 1):
+        slot = yield Get(queue.slot(number))
+        if slot.status is Status.OK:
+            yield Delete(queue.slot(number))
+            messages.append(slot.value)
+    yield from classic.acquire(queue, take_over=True)
+    yield Set(queue.lock, b"0")
+    yield InsertBallots(messages)
+    return Drained(DrainEnd.COMMITTED if messages else DrainEnd.EMPTY)
+
+
+def vote_into_one_slot(queue, message):
+    yield Set(queue.slot(1), message)
+    return Receipt.QUEUED
+
+
+@pytest.mark.parametrize("reductions", [PLAIN, ALL])
+def test_votes_in_the_hands_of_those_who_wait_for_ever_are_lost(reductions):
+    def waiting(_terms):
+        return VotingProtocol(vote_then_wait, drain_then_wait)
+
+    _, safe = search.explore(waiting, Bounds(takeovers=0), reductions)
+    assert safe.verdict == "safe"
+    _, waits = search.explore(waiting, Bounds(takeovers=0, crash="writer"), reductions)
+    assert len(waits.judgement.lost) == 1
+
+
+def drain_that_waits_for_an_empty_slot(queue):
+    while (yield Get(queue.slot(1))).status is Status.OK:
+        yield Patience(0)
+    return Drained(DrainEnd.EMPTY)
+
+
+def test_a_drain_that_never_ends_leaves_a_queue_that_does_not_empty():
+    def endless(_terms):
+        return VotingProtocol(vote_into_one_slot, drain_that_waits_for_an_empty_slot)
+
+    space, finding = search.explore(endless, Bounds(writers=1, readers=0))
+    assert describe("endless", space, finding).stuck
+
+
+def vote_that_never_ends(queue, _message):
+    while True:
+        yield Get(queue.pointer)
+
+
+@pytest.mark.parametrize("cold", [True, False])
+def test_a_vote_that_never_ends_is_told_so_in_a_line(cold):
+    def endless(_terms):
+        return VotingProtocol(vote_that_never_ends, drain_that_waits_for_an_empty_slot)
+
+    with pytest.raises(PlanError, match="goes on after"):
+        search.explore(endless, Bounds(cold=cold))

@@ -12,6 +12,7 @@ whatever they have read before.
 from collections.abc import Hashable
 from typing import Final, NamedTuple, TypeVar
 
+from harness.errors import PlanError
 from harness.exploration.bounds import READER, WRITER, Bounds, Reductions
 from harness.exploration.store import EXISTS, MISSING, OK, is_memcached, message_of
 from harness.protocol.commands import (
@@ -196,9 +197,9 @@ class Automaton:
         return self._protocol.drain(QUEUE)
 
     def _run(self, drains: int, history: tuple[Reply, ...]) -> Node:
-        """Give a new machine these replies. Raises RuntimeError if it never ends."""
+        """Give a new machine these replies. Raises PlanError if it never ends."""
         if len(history) > MOST_STEPS:
-            raise RuntimeError(f"{self.actor.name} goes on after {MOST_STEPS} commands")
+            raise PlanError(f"{self.actor.name} goes on after {MOST_STEPS} commands")
         trace = Trace(history)
         machine = self._machine()
         try:

@@ -101,8 +101,11 @@ class Chance:
         return (move.store, *nodes), move
 
     def _is_bad(self, state: State) -> bool:
-        quiet = all(self._space.is_quiet(who, node) for who, node in enumerate(state[1:]))
-        return quiet and self._judge.judge(self._space.stores[state[0]]).is_bad
+        at_rest = all(
+            self._space.is_quiet(who, node) or self._space.is_blocked(who, state[0], node)
+            for who, node in enumerate(state[1:])
+        )
+        return at_rest and self._judge.judge(self._space.stores[state[0]]).is_bad
 
     def _replay(self, choices: list[Choice]) -> Played | None:
         """Make these choices, but for those that are not there, as far as to the first loss."""

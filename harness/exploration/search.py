@@ -20,6 +20,7 @@ from harness.exploration.space import MixedCopies, Move, ProtocolOf, Space, Stat
 from harness.exploration.symmetry import Symmetry
 from harness.exploration.undisturbed import Judge, Judgement
 
+BUSY, QUIET, BLOCKED = range(3)
 COMMANDS: Final = attrgetter("commands")
 CHUNK: Final = 1 << 18  # states expanded at a time: some 100 MB of successors
 MOST_STATES: Final = 50_000_000  # some 3 GB
@@ -55,7 +56,7 @@ class MoveTable:
         self._process = process
         self._columns = [0] if process is None else [0, 1 + process]
         self._pairs = RowSet(len(self._columns))
-        self._spans: Rows = np.empty((1 << 10, 5), np.int32)  # start, count; the same of 1 command
+        self._spans: Rows = np.empty((1 << 10, 6), np.int32)  # start, count; the same of 1 command
         self._targets: Rows = np.empty((1 << 10, 2), np.int32)  # store, node
         self._used = 0
 
@@ -74,10 +75,10 @@ class MoveTable:
         first: NDArray[np.bool_] = self._spans[numbers, 4] > 0
         return first
 
-    def count(self, numbers: Numbers) -> Rows:
-        """How many these moves are."""
-        counts: Rows = self._spans[numbers, 1] + self._spans[numbers, 3]
-        return counts
+    def rest(self, numbers: Numbers) -> Rows:
+        """Whether the process is at rest before these moves: BUSY, QUIET or BLOCKED."""
+        rests: Rows = self._spans[numbers, 5]
+        return rests
 
     def follow(self, states: Rows, numbers: Numbers, commands: int) -> Ways:
         """All states that follow by a move of so many memcached commands."""
@@ -98,11 +99,18 @@ class MoveTable:
         start, count = self._used, len(moves)
         free = sum(not move.commands for move in moves)
         first = self._process is not None and self._space.goes_first(self._process, *pair)
-        self._spans[number] = (start, free, start + free, count - free, first)
+        self._spans[number] = (start, free, start + free, count - free, first, self._rest(pair))
         self._used += count
         self._targets = _room(self._targets, self._used)
         if moves:
             self._targets[start : self._used] = [(move.store, move.node) for move in moves]
+
+    def _rest(self, pair: list[int]) -> int:
+        if self._process is None:
+            return BUSY
+        if self._space.is_quiet(self._process, pair[1]):
+            return QUIET
+        return BLOCKED if self._space.is_blocked(self._process, *pair) else BUSY
 
     def _moves(self, pair: list[int]) -> list[Move]:
         if self._process is None:
@@ -203,10 +211,11 @@ class Search:
         self, first: int, rows: Rows, numbers: Sequence[Numbers], commands: int
     ) -> None:
         """Judge states in which no process can go on, though some wait for what never comes."""
-        ways = sum(
-            table.count(of) for table, of in zip(self._tables[:-1], numbers[:-1], strict=True)
+        rests = np.stack(
+            [table.rest(of) for table, of in zip(self._tables[:-1], numbers[:-1], strict=True)]
         )
-        for position in np.flatnonzero(np.asarray(ways) == 0).tolist():
+        last = (rests != BUSY).all(axis=0) & (rests == BLOCKED).any(axis=0)
+        for position in np.flatnonzero(last).tolist():
             state = tuple(rows[position].tolist())
             if self._worst is None and self._watch.judge_one(state).is_bad:
                 self._worst = (first + position, commands)

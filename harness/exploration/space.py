@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple, TypeAlias
 
+from harness.errors import PlanError
 from harness.exploration.automaton import (
     ACKNOWLEDGED,
     LOST,
@@ -30,6 +31,7 @@ from harness.protocol.commands import (
     Command,
     InsertBallot,
     InsertBallots,
+    KeyKind,
     Now,
     Patience,
     Reply,
@@ -234,7 +236,7 @@ class Space:
                 waiting.append((after, automaton.step(node, reply), (*trail, step)))
             else:
                 settled.append((self._promise(automaton, store, node), node, trail))
-        raise RuntimeError(f"{automaton.actor.name} never does anything that others notice")
+        raise PlanError(f"{automaton.actor.name} never does anything that others notice")
 
     def _promise(self, automaton: Automaton, store: int, node: int) -> int:
         """Note in the store that the vote's last reply has come: only the time is still asked."""
@@ -306,6 +308,24 @@ class Space:
         """Whether the process has ended, or has not begun what anyone could notice."""
         here = self.actors[process].nodes[node]
         return here.fresh or (here.command is None and here.result is None)
+
+    def is_blocked(self, process: int, store: int, node: int) -> bool:
+        """Whether the process tries for a lock in vain, for ever if nobody else does anything."""
+        automaton = self.actors[process]
+        command = is_memcached(automaton.nodes[node].command)
+        if command is None or command.key.kind is not KeyKind.LOCK:
+            return False
+        after, reply = self.apply(store, command, automaton.owner)
+        at = automaton.step(node, reply)
+        for _ in range(MOST_LOCAL):
+            here = automaton.nodes[at]
+            if after != store or here.command is None or not self._is_local(here.command):
+                return at == node and after == store
+            ways = list(self._local(automaton, store, at, ()))
+            if len(ways) > 1:
+                return False  # patience may end
+            ((after, at, _),) = ways
+        return False
 
     def is_inside(self, process: int, node: int) -> bool:
         """Whether the process certainly holds the lock."""

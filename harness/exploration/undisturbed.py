@@ -5,8 +5,10 @@ real machine, alone, until it is empty; waiting always ends, and locks with a li
 Now every acknowledged vote has to be in the ballots, once.
 """
 
+from itertools import count
 from typing import Final, NamedTuple
 
+from harness.errors import PlanError
 from harness.exploration.automaton import NO_TIME, QUEUE
 from harness.exploration.store import Left, Store, apply, expired
 from harness.protocol.commands import (
@@ -25,7 +27,12 @@ from harness.protocol.queue import DrainEnd, VotingProtocol
 ALONE: Final = 0  # the owner's number of a process that no other meets
 EARLIER: Final = b"earlier vote"
 MOST_DRAINS: Final = 50  # until the queue is empty; two do, and one more for each lock or epoch
+MOST_COMMANDS: Final = 10_000  # of a machine alone; the longest in any bounds takes some hundred
 OVER: Final = Reply(Status.OVER)
+
+
+class Endless(PlanError):
+    """A machine goes on and on, with nobody else about."""
 
 
 class Judgement(NamedTuple):
@@ -44,10 +51,15 @@ class Judgement(NamedTuple):
 def run_alone(
     store: Store, machine: Machine[Result], trail: list[tuple[Command, Reply]] | None = None
 ) -> tuple[Store, Result]:
-    """The store and the result after the machine has run with nobody else about."""
+    """The store and the result after the machine has run with nobody else about. Raises Endless."""
+    answers = count()
 
     def answer(command: Command) -> Reply:
         nonlocal store
+        if next(answers) > MOST_COMMANDS:
+            raise Endless(
+                f"a machine goes on after {MOST_COMMANDS} commands with nobody else about"
+            )
         if isinstance(command, Pipeline):
             return Reply(Status.OK, parts=tuple(answer(single) for single in command.commands))
         if isinstance(command, Patience):
@@ -75,7 +87,10 @@ def drain_all(
     """The store when the queue has been drained; whether it was said to be empty."""
     assert protocol.drain is not None
     for _ in range(MOST_DRAINS):
-        store, drained = run_alone(store, protocol.drain(QUEUE), trail)
+        try:
+            store, drained = run_alone(store, protocol.drain(QUEUE), trail)
+        except Endless:
+            return store, False
         if drained.end is DrainEnd.EMPTY:
             return store, True
         if drained.end is DrainEnd.LOCKED:
