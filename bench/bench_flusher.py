@@ -1,7 +1,12 @@
-"""Votes drained from the queue and committed, against bare `executemany` of the same rows."""
+"""Votes drained from a queue and committed, against bare `executemany` of the same rows.
+
+`classic` asks for one slot after the other; `ticket` pipelines, and moves its head too.
+"""
 
 import tempfile
+from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Final
@@ -10,13 +15,15 @@ from pymemcache.client.base import Client
 
 from bench.figure import Figure, Measurement, figure
 from bench.rounds import in_turn
+from harness.cache.meta_client import MetaClient
 from harness.database import schema
 from harness.database.ballots import INSERT_MANY, vote_row
 from harness.database.connections import connect
-from harness.modes.mode import Drain, find_mode
+from harness.modes.mode import Answer, Drain, find_mode
 from harness.modes.queues import queues
 from harness.plan import DatabasePlan, Deployment, MemcachedPlan, Plan
 from harness.protocol.queue import DrainEnd
+from harness.protocol.ticket import first_of
 from harness.services.mariadb import start_mariadb
 from harness.services.memcached import start_memcached
 from harness.services.processes import Supervisor
@@ -33,20 +40,26 @@ def drained() -> list[Figure]:
         memcached = start_memcached(supervisor, MemcachedPlan(), folder / "memcached.log")
         mariadb = start_mariadb(supervisor, DatabasePlan(), folder / "mariadb.log")
         schema.create(mariadb.url, PLAN.poll.poll())
-        deployment = Deployment(
-            plan=PLAN,
-            mode="classic",
-            memcached=(memcached.address,),
-            database=mariadb.url,
-            folder=scratch,
-        )
-        with closing(find_mode("classic").drain(deployment, None)) as drain:
-            rounds = in_turn(
-                lambda: drained_per_s(drain, memcached.address, mariadb.url),
-                lambda: inserted_per_s(mariadb.url),
-                ROUNDS,
+        figures = []
+        for mode, fill, name in (
+            ("classic", fill_slots, "flusher.drain"),
+            ("ticket", draw_tickets, "flusher.ticket"),
+        ):
+            deployment = Deployment(
+                plan=PLAN,
+                mode=mode,
+                memcached=(memcached.address,),
+                database=mariadb.url,
+                folder=scratch,
             )
-    return [figure("flusher.drain", "votes/s", "bare executemany", rounds)]
+            with closing(find_mode(mode).drain(deployment, None)) as drain:
+                rounds = in_turn(
+                    partial(drained_per_s, drain, partial(fill, deployment), mariadb.url),
+                    partial(inserted_per_s, mariadb.url),
+                    ROUNDS,
+                )
+            figures.append(figure(name, "votes/s", "bare executemany", rounds))
+    return figures
 
 
 def votes() -> list[Vote]:
@@ -55,11 +68,10 @@ def votes() -> list[Vote]:
     ]
 
 
-def drained_per_s(drain: Drain, address: str, url: str) -> float:
-    """Fill the queue as `VOTES` voters would have, then read, reset and commit."""
-    empty_ballots(url)
+def fill_slots(deployment: Deployment) -> None:
+    """Leave behind what `VOTES` voters would have under `classic`."""
     (queue,) = queues(PLAN)
-    host, _, port = address.rpartition(":")
+    host, _, port = deployment.memcached[0].rpartition(":")
     with closing(Client((host, int(port)), no_delay=True)) as client:
         messages: dict[bytes | str, bytes] = {
             queue.slot(n).name: v.to_message() for n, v in enumerate(votes(), start=1)
@@ -67,6 +79,23 @@ def drained_per_s(drain: Drain, address: str, url: str) -> float:
         client.set_many(messages, noreply=False)
         client.set(queue.pointer.name, str(VOTES).encode(), noreply=False)
         client.set(queue.lock.name, b"0", noreply=False)
+
+
+def draw_tickets(deployment: Deployment) -> None:
+    """Have `VOTES` votes taken in by the protocol: it must find an epoch that was issued."""
+    (queue,) = queues(PLAN)
+    with closing(MetaClient(deployment.memcached[0], PLAN.memcached.timeout_s)) as client:
+        if client.meta_get(queue.pointer.name).number < first_of(1):
+            client.meta_delete(queue.pointer.name)  # it was that of `classic`
+    with closing(find_mode("ticket").session(deployment, None)) as session:
+        for vote in votes():
+            assert session.accept(vote) is Answer.QUEUED
+
+
+def drained_per_s(drain: Drain, fill: Callable[[], None], url: str) -> float:
+    """Fill the queue, then read, reset or move the head, and commit."""
+    empty_ballots(url)
+    fill()
     begin = perf_counter()
     drained = drain.drain(0)
     elapsed_s = perf_counter() - begin
@@ -95,4 +124,4 @@ def empty_ballots(url: str) -> None:
         connection.cursor().execute("TRUNCATE pollstorm_ballots")
 
 
-MEASUREMENTS: Final = (Measurement(("flusher.drain",), drained),)
+MEASUREMENTS: Final = (Measurement(("flusher.drain", "flusher.ticket"), drained),)
