@@ -47,10 +47,10 @@ SLIPS = {
         "            messages.append(slot.value)\n            taken.append(number)\n",
         "            messages.append(slot.value)\n        taken.append(number)\n",
     ),
-    "ticket that never looks again": (
+    "ticket that takes any pointer": (
         ticket,
-        "        pointer = yield Get(queue.pointer)\n        answered",
-        "        pointer = ticket\n        answered",
+        "stored, pointer = (yield Pipeline(filling)).parts",
+        "(stored,), pointer = (yield Pipeline(filling[:1])).parts, ticket",
     ),
     "ticket without a clock": (ticket, "if in_time and still_there", "if still_there"),
     "ticket without heads": (

@@ -85,19 +85,27 @@ def row_of(step: Step) -> Row:
 
 def verdict_line(found: Exploration) -> str:
     """The verdict in one line."""
-    bounds = f"{found.protocol}, {found.bounds.flags()}"
-    spent = f"{found.seconds:.1f} s"
+    spent = f"{found.seconds:.2g} s" if found.seconds < 1 else f"{found.seconds:,.1f} s"
     if found.runs is not None and found.verdict == "unfinished":
-        return f"{bounds}: no loss in {found.runs:,} random schedules, seed {found.seed}, {spent}"
-    if found.verdict == "unfinished":
-        return f"{bounds}: unfinished after {found.states:,} states, {spent}; none of them loses"
-    if found.verdict == "safe":
-        return f"{bounds}: no loss in all {found.states:,} states within these bounds, {spent}"
-    line = f"{bounds}: {what_is_wrong(found)}, after {found.commands} memcached commands, {spent}"
+        said = f"no loss in {found.runs:,} random schedules, seed {found.seed}"
+    elif found.verdict == "unfinished":
+        said = f"unfinished after {found.states:,} states; none of them loses"
+    elif found.verdict == "safe":
+        said = f"no loss in all {found.states:,} states within these bounds"
+    else:
+        said = f"{what_is_wrong(found)}, after {found.commands} memcached commands"
+    return f"{found.protocol}: {said}, {spent}"
+
+
+def bounds_line(found: Exploration) -> str:
+    """The command that finds the same again."""
+    again = f"pollstorm explore {found.protocol} {found.bounds.flags()}"
     if found.runs is None:
-        return line
-    again = f"pollstorm explore {bounds.replace(',', '')} --random 1 --seed {found.seed}"
-    return f"{line}\nfound in random schedule {found.runs:,} and made smaller; again: {again}"
+        return f"again: {again}"
+    if found.verdict == "unfinished":
+        return f"again: {again} --random {found.runs} --seed {found.seed}"
+    shrunk = f"found in random schedule {found.runs:,} and made smaller; "
+    return f"{shrunk}again: {again} --random 1 --seed {found.seed}"
 
 
 def what_is_wrong(found: Exploration) -> str:

@@ -7,7 +7,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from harness.exploration.report import MEMCACHED_ITSELF, Exploration, Row, verdict_line
+from harness.exploration.report import MEMCACHED_ITSELF, Exploration, Row, bounds_line, verdict_line
 
 MOST_COLUMNS: Final = 5  # of 18 characters each, in a terminal of 100
 MARKED: Final = "bold red"
@@ -19,15 +19,21 @@ def print_exploration(found: Exploration, console: Console) -> None:
     """The schedule, if there is one, and the verdict."""
     if found.schedule:
         console.print(schedule_table(found))
-        if not found.overlap:
-            console.print(Text("Then the queue is drained, with nobody else about.", PALE))
+        console.print(Text(legend(found), PALE))
     style = {"safe": "green", "loses": MARKED}.get(found.verdict, EVENT)
     console.print(Text(verdict_line(found), style=style))
+    console.print(Text(bounds_line(found), PALE))
     if found.taken:
         console.print(
             f"A wipe took {' and '.join(found.taken)} from memcached, acknowledged before it and "
             "still queued there: that is memcached's loss, and not counted as the protocol's."
         )
+
+
+def legend(found: Exploration) -> str:
+    """How to read the table, in a line or two."""
+    after = "" if found.overlap else " Then the queue is drained, with nobody else about."
+    return f"Numbered: memcached commands. In brackets: what befell or ended a process.{after}"
 
 
 def schedule_table(found: Exploration) -> Table:
@@ -37,7 +43,7 @@ def schedule_table(found: Exploration) -> Table:
     actors += [f"reader {n + 1}" for n in range(b.readers)]
     seen = {row.actor for row in found.schedule}
     actors = [actor for actor in actors if actor in seen]
-    marked = set(found.lost) | set(found.doubled)
+    marked = dict.fromkeys(found.lost, "lost") | dict.fromkeys(found.doubled, "doubled")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("", justify="right", style=PALE)
     wide = len(actors) <= MOST_COLUMNS
@@ -58,15 +64,16 @@ def schedule_table(found: Exploration) -> Table:
     return table
 
 
-def _say(row: Row, marked: set[str]) -> Text:
-    """The row's words: the fatal vote stands out, events too, and what is local is pale."""
+def _say(row: Row, marked: dict[str, str]) -> Text:
+    """The row's words: a vote that is lost or doubled is marked, what is local is pale."""
     if not row.command:
         name = f"memcached: {row.event}" if row.actor == MEMCACHED_ITSELF else row.event
         return Text(f"[{name}]", style=EVENT)
     words = f"{row.command} → {row.reply}"
     if row.event:
         words += f" [{row.event}]"
-    if any(vote in words for vote in marked):
-        return Text(words, style=MARKED)
+    fates = sorted({fate for vote, fate in marked.items() if vote in words})
+    if fates:
+        return Text(f"{words} ◄ {', '.join(fates)}", style=MARKED)
     shared = row.counts or row.command.startswith(("commit", "insert", "issue", "read heads"))
     return Text(words, style="" if shared else PALE)
