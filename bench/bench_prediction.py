@@ -18,11 +18,11 @@ from rich.table import Table
 
 from bench.figure import Figure, Measurement, Target, figure
 from bench.simulated_competition import BEGIN_NS, Competition, journal_of
-from bench.writers import Writers, started_writers
+from bench.writers import Writers, WritersResult, started_writers
 from harness.history.journal import Role
 from harness.history.store import collect_journal, connect, quoted
 from harness.protocol.commands import COMMAND_CODES, Incr, KeyKind
-from harness.simulation.calibration import from_journals, times_from
+from harness.simulation.calibration import failed_tries, from_journals, times_from, with_naps_of
 from harness.simulation.service_times import ServiceTimes
 
 CALIBRATED_AT: Final = (4, 16)
@@ -47,17 +47,23 @@ def prediction() -> list[Figure]:
     names = {"rate": "votes/s", "wait-p50": "ms", "wait-p99": "ms"}
     real: dict[int, list[Observed]] = {n: [] for n in (*CALIBRATED_AT, *PREDICTED_AT)}
     journals: list[pd.DataFrame] = []
+    crowded: list[pd.DataFrame] = []  # of the most writers that are calibrated with
+    cpu_s = 0.0
     with started_writers(ahead=True) as pool:
         for number in range(ROUNDS):
             order = sorted(real) if number % 2 else sorted(real, reverse=True)
             for writers in order:
-                observed, journal = measured(pool, writers)
+                result, observed, journal = measured(pool, writers)
                 real[writers].append(observed)
                 if writers in CALIBRATED_AT:
                     journals.append(journal)
-    times = times_from(
-        from_journals(journals), "measured on 4 and 16 writers", len(sched_getaffinity(0))
-    )
+                if writers == max(CALIBRATED_AT):
+                    crowded.append(journal)
+                    cpu_s += result.writers_cpu_s
+    found = from_journals(journals)
+    found = with_naps_of(nap_ns(cpu_s, crowded, float(np.median(found["client_ns"]))), found)
+    origin = f"measured with {' and '.join(map(str, CALIBRATED_AT))} writers"
+    times = times_from(found, origin, len(sched_getaffinity(0)))
     figures = []
     shown = Table(title="predicted and measured, medians of the rounds", title_justify="left")
     for heading in ("writers", "figure", "predicted", "measured", "error"):
@@ -87,14 +93,21 @@ TARGETS: Final = {
 }
 
 
-def measured(pool: Writers, writers: int) -> tuple[Observed, pd.DataFrame]:
+def nap_ns(cpu_s: float, journals: list[pd.DataFrame], client_ns: float) -> float:
+    """The processor time of a nap: what writers used beyond their commands."""
+    sites = [journal[journal.role == int(Role.SITE)] for journal in journals]
+    naps = sum(int(failed_tries(site).sum()) for site in sites)
+    return max(cpu_s * 1e9 - client_ns * sum(map(len, sites)), 0.0) / naps
+
+
+def measured(pool: Writers, writers: int) -> tuple[WritersResult, Observed, pd.DataFrame]:
     with TemporaryDirectory(prefix="pollstorm-") as folder:
         result = pool.measure("classic", writers, LASTS_S, Path(folder))
         parquet = Path(folder) / "journal.parquet"
         collect_journal(Path(folder), parquet)
         with connect() as connection:
             journal = connection.execute(f"SELECT * FROM {quoted(parquet)}").df()
-    return observed_in(journal, result.start_ns, result.votes_per_s), journal
+    return result, observed_in(journal, result.start_ns, result.votes_per_s), journal
 
 
 def simulated(writers: int, times: ServiceTimes, seed: int) -> Observed:

@@ -1,7 +1,7 @@
 """`python -m bench.service_times RUN`: make a run's service times those that come with pollstorm.
 
-RUN should be of steady-trickle or on-air-promotion in a mode with a queue and in `direct`, on an
-otherwise idle machine. What it cannot tell stays as it was.
+RUN should be of controversial-poll in `direct`, `classic` and `ticket`, on an otherwise idle
+machine. What it cannot tell stays as it was.
 """
 
 import sys

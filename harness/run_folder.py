@@ -44,6 +44,7 @@ class TrialFacts(msgspec.Struct, frozen=True, kw_only=True):
     short_of_users: bool = False  # the load generator had fewer users than the load takes
     longest_block_ms: float | None = None  # how long nothing could run in it at worst
     faults: tuple[FaultRecord, ...] = ()
+    cpu_s: dict[str, float] = {}  # processor time under the load, by service
 
 
 class TrialFolder:

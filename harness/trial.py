@@ -131,7 +131,10 @@ def drive_load(stage: Stage, stack: Stack, mode: Mode, trial: TrialFolder, notes
     reach = Reach(stack.armed, daemons[0].wipe if daemons else None, len(daemons))
     timetable = Timetable(applicable(plan.faults, mode.name, mode.queues), reach)
 
+    before_s: dict[str, float] = {}
+
     def begin(start_ns: int) -> None:
+        before_s.update(stack.cpu_s())
         notes.keep(load_start_ns=start_ns)
         trial.write_facts(notes.facts)
         timetable.begin(start_ns)
@@ -145,7 +148,7 @@ def drive_load(stage: Stage, stack: Stack, mode: Mode, trial: TrialFolder, notes
             report = fleet.run(on_start=begin, on_tick=tick)
         finally:
             progress.step(trial.name, 7, "heal")
-            notes.keep(faults=timetable.heal())
+            notes.keep(faults=timetable.heal(), cpu_s=used_since(before_s, stack.cpu_s()))
             notes.keep(site_in_flight=mean_during_load(samples, notes.facts))
     notes.keep(
         missing_generators=report.missing_generators,
@@ -154,6 +157,11 @@ def drive_load(stage: Stage, stack: Stack, mode: Mode, trial: TrialFolder, notes
         longest_block_ms=report.longest_block_ms,
     )
     require_whole_recording(trial)
+
+
+def used_since(before_s: dict[str, float], now_s: dict[str, float]) -> dict[str, float]:
+    """What each service has used since; nothing is known of a load that did not begin."""
+    return {name: round(now_s[name] - was_s, 3) for name, was_s in before_s.items()}
 
 
 def mean_during_load(samples: list[Sample], facts: TrialFacts) -> float | None:

@@ -21,9 +21,9 @@ from harness.protocol.commands import COMMAND_CODES, Incr, KeyKind, Machine
 from harness.protocol.queue import Queue
 from harness.result import RunResult
 from harness.run_folder import RunFolder, TrialFolder
-from harness.simulation.calibration import from_journals
+from harness.simulation.calibration import from_journals, parted
 from harness.simulation.records import Records
-from harness.simulation.service_times import ServiceTimes, constant, shipped
+from harness.simulation.service_times import PROBABILITIES, ServiceTimes, constant, shipped
 from harness.simulation.trial import Machine as Simulated
 from harness.simulation.trial import play
 from harness.simulation.world import Told, World
@@ -47,6 +47,7 @@ TIMES = ServiceTimes(
     count_row_ns=constant(100),
     http_ns=constant(50 * US),
     python_ns=constant(50 * US),
+    way_ns=constant(0),
     wake_lag_ns=constant(400 * US),
 )
 MACHINE = Simulated(TIMES, cores=1)
@@ -243,6 +244,35 @@ def test_calibration_finds_the_times_that_a_journal_was_played_with(tmp_path: Pa
     assert medians["oversleep_ns"] == 50 * US
     assert medians["awakened_ns"] == pytest.approx((30 + 5 + 30) * US, abs=3 * US)
     assert medians["row_ns"] == pytest.approx(10 * US, rel=0.2)
+
+
+def test_where_there_is_no_lock_who_holds_a_ticket_is_stopped(tmp_path: Path) -> None:
+    result = audited(tmp_path, plan(PAUSE, modes=("ticket",)))
+    (fault,) = result.modes["ticket"].faults
+    assert (fault.hit, fault.target) == (True, "ticket-holder")
+
+
+def test_left_in_peace_direct_takes_little_longer_than_its_work(tmp_path: Path) -> None:
+    """With the times that come with us, at a load that any machine stands."""
+    result = audited(tmp_path, plan(modes=("direct",), per_s=20.0), Simulated(shipped(), 1))
+    middle = {
+        name: value[PROBABILITIES.index(0.5)]
+        for name, value in msgspec.structs.asdict(shipped()).items()
+        if isinstance(value, tuple)
+    }
+    work = ("way_ns", "http_ns", "python_ns", "client_ns", "insert_ns", "commit_ns")
+    alone_ms = sum(middle[name] for name in work) / MS
+    p50_ms = result.modes["direct"].latency_from_sent_ms.p50
+    assert p50_ms is not None
+    assert alone_ms / 2 < p50_ms < 2 * alone_ms
+    assert p50_ms < 10.0
+
+
+def test_processor_time_tells_computing_from_waiting() -> None:
+    computing, waiting = parted(np.array([100.0, 300.0]), 50.0)
+    assert computing.tolist() == [25.0, 75.0]
+    assert waiting.tolist() == [75.0, 225.0]
+    assert parted(np.array([100.0]), 500.0)[1].tolist() == [0.0]
 
 
 def run_verb(*arguments: str) -> tuple[int, str]:

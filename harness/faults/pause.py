@@ -40,10 +40,16 @@ def start(fault: Fault, reach: Reach) -> Met | None:
     heal(hit.pid)
     if not stood_still:
         return None
-    if hit.step == TICKET_HOLDER:
-        detail = f"site process {hit.pid} stopped before its slot was filled; no lock is held there"
-        return Met(detail, at_ns=hit.at_ns, target="ticket-holder")
-    return Met(f"site process {hit.pid} stopped with the lock held", at_ns=hit.at_ns)
+    target, detail = met(hit.step, hit.pid)
+    return Met(detail, at_ns=hit.at_ns, target=target)
+
+
+def met(step_number: int, pid: int) -> tuple[str, str]:
+    """The target that was met at a step, and what became of the process."""
+    if step_number == TICKET_HOLDER:
+        detail = f"site process {pid} stopped before its slot was filled; no lock is held there"
+        return "ticket-holder", detail
+    return "lock-holder", f"site process {pid} stopped with the lock held"
 
 
 def _await_hit(reach: Reach) -> Hit | None:

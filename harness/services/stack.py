@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+import psutil
 import pymysql
 
 from harness.armed import ArmedPage
@@ -19,14 +20,14 @@ from harness.plan import Deployment, Plan
 from harness.protocol.queue import Terms
 from harness.services.cores import share_cores
 from harness.services.flusher import Flushers, start_flushers
-from harness.services.mariadb import start_mariadb
+from harness.services.mariadb import MariadbServer, start_mariadb
 from harness.services.memcached import (
     MemcachedServer,
     require_answer,
     require_different,
     start_memcached,
 )
-from harness.services.processes import Supervisor
+from harness.services.processes import Child, Supervisor
 from harness.services.site import SiteServer, start_site
 from harness.services.targets import Existing
 
@@ -41,6 +42,7 @@ class Stack:
     site: SiteServer
     flushers: Flushers  # none where the mode has no queue
     memcached: tuple[MemcachedServer, ...]  # none: existing ones, not ours to wipe or stop
+    mariadb: MariadbServer | None  # none: an existing one
     armed: ArmedPage
 
     def require_alive(self) -> None:
@@ -49,6 +51,16 @@ class Stack:
         self.flushers.require_alive()
         for memcached in self.memcached:
             memcached.child.require_alive()
+
+    def cpu_s(self) -> dict[str, float]:
+        """The processor time that each of our services has used up to now, in user and kernel."""
+        services: dict[str, list[Child]] = {
+            "site": [self.site.child],
+            "flusher": list(self.flushers.children),
+            "memcached": [daemon.child for daemon in self.memcached],
+            "database": [self.mariadb.child] if self.mariadb else [],
+        }
+        return {name: sum(map(_cpu_s, children)) for name, children in services.items() if children}
 
     def drain(self) -> bool:
         """End the site, then drain the queue; whether it was seen empty, with no vote to come."""
@@ -79,6 +91,7 @@ def start_stack(
         else:
             ours = _start_daemons(supervisor, plan, mode, logs, cpus, ending)
             addresses = tuple(daemon.address for daemon in ours)
+        mariadb = None
         if existing.database is None:
             mariadb = start_mariadb(supervisor, plan.database, logs / "mariadb.log", cpus)
             ending.callback(mariadb.stop)
@@ -103,7 +116,18 @@ def start_stack(
         if mode.queues:
             flushers = start_flushers(supervisor, deployment, logs, cpus)
             ending.callback(flushers.finish, 0)
-        yield Stack(deployment, site, flushers, ours, armed)
+        yield Stack(deployment, site, flushers, ours, mariadb, armed)
+
+
+def _cpu_s(child: Child) -> float:
+    """Of the child and its descendants; 0 when it has ended."""
+    used_s = 0.0
+    with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(child.pid)
+        for each in (process, *process.children(recursive=True)):
+            times = each.cpu_times()
+            used_s += times.user + times.system
+    return used_s
 
 
 def _start_daemons(

@@ -12,11 +12,17 @@ nobody queues, and its time is the computing of both sides.
                               nap, but at most what the kernel's timers allow themselves.
     awakened_ns               what the pause was longer than that, and by how much the try then took
                               longer than usual. (A core that sleeps takes long to wake, and caches
-                              are cold: it is computing, and the core is taken.)
-    insert_ns, commit_ns      ballots inserted alone, shared out by `COMMIT_SHARE`.
+                              are cold.) Where the processor time of naps is known, that much of it
+                              is computing, and the rest belongs to `oversleep_ns`.
+    insert_ns, commit_ns      ballots inserted alone; computing is what the database's processor
+                              time comes to for each insert and count, the rest is waiting. It is
+                              read off the trials in which nothing else was asked of it.
     row_ns                    batches: what a ballot more costs.
     http_ns, python_ns        requests that were alone: what is left of the time from sent to
-                              answered without the commands, half and half.
+                              answered without the commands. Computing, half and half, is as much of
+                              it as the site's processor time comes to for each request without what
+                              its commands and naps take.
+    way_ns                    the rest of that.
     wake_lag_ns               how late free voters sent.
 
 What else the machine had to do meanwhile is contained in all of these. What a run cannot tell it
@@ -25,8 +31,8 @@ beside them; `count_row_ns`, and all for which the run has fewer than `ENOUGH` c
 the service times that come with pollstorm. `origin` names them.
 """
 
-from collections.abc import Iterable
-from typing import Any, Final
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -49,7 +55,7 @@ from harness.protocol.commands import (
     Status,
 )
 from harness.protocol.queue import NAP_NS
-from harness.run_folder import RunFolder, TrialFolder
+from harness.run_folder import RunFolder, TrialFacts, TrialFolder
 from harness.simulation.service_times import (
     PROBABILITIES,
     Quantiles,
@@ -62,6 +68,7 @@ from harness.simulation.service_times import (
 Values = npt.NDArray[np.float64]
 
 ENOUGH: Final = 50  # cases for a distribution whose 95 % quantile has some five beyond it
+FEW: Final = 10  # one nap for so many requests makes no difference to what these take
 LONG_PIPELINE: Final = 10  # commands, among which the first and the last make no difference
 WARM_NS: Final = 100_000
 TIMER_SLACK_NS: Final = 50_000
@@ -73,8 +80,6 @@ DAEMON_SHARE: Final = 0.45
 """Of a command's time, the daemon's. By the processor time that the kernel accounted to both: 12.1
 and 15.2 µs a command, one writer alone on two cores (`writers_cpu_s`, `memcached_cpu_s` of
 bench/writers.py)."""
-COMMIT_SHARE: Final = 0.5
-"""Of the time of a ballot inserted alone, the disk's."""
 MEMCACHED: Final = tuple(COMMAND_CODES[kind] for kind in (Get, Set, Add, Incr, Delete))
 INSERT: Final = COMMAND_CODES[InsertBallot]
 
@@ -86,19 +91,94 @@ def calibrate(folder: RunFolder) -> ServiceTimes:
         journals = [_journal(trial) for trial in trials]
         overheads = [_overheads(trial) for trial in trials]
         lags = [_wake_lags(trial) for trial in trials]
+        facts = [trial.read_facts() for trial in trials]
+        requests = [_requests(trial) for trial in trials]
     except HistoryError as error:
         raise PlanError(f"{folder.path} cannot be calibrated with: {error}") from error
     if all(journal.empty for journal in journals):
         raise PlanError(f"{folder.path} has no journal to calibrate with; run it without errors")
     measured = from_journals(journals)
-    overhead = np.concatenate(overheads)
+    used = [Used(*each) for each in zip(facts, journals, requests, strict=True)]
+    request_ns, nap_ns = _site_ns(used, float(np.median(measured["client_ns"])))
+    computing, waiting = parted(np.concatenate(overheads), request_ns)
     measured |= {
-        "http_ns": overhead / 2,
-        "python_ns": overhead / 2,
+        "http_ns": computing / 2,
+        "python_ns": computing / 2,
+        "way_ns": waiting,
         "wake_lag_ns": np.concatenate(lags),
     }
+    if nap_ns is not None:
+        measured = with_naps_of(nap_ns, measured)
+    database_ns = _database_ns(used)
+    if database_ns is not None:
+        ballot_ns = measured["insert_ns"] + measured["commit_ns"]
+        measured["insert_ns"], measured["commit_ns"] = parted(ballot_ns, database_ns)
     cores = _cores_of(folder)
     return times_from(measured, f"measured in {folder.plan().scenario}, a run", cores)
+
+
+class Used(NamedTuple):
+    """What a trial did, beside what processor time its services used for it."""
+
+    facts: TrialFacts
+    journal: pd.DataFrame
+    requests: dict[int, int]  # by kind
+
+
+def _site_ns(used: Sequence[Used], client_ns: float) -> tuple[float | None, float | None]:
+    """The site's processor time for a request and for a nap, without commands; None: not known.
+
+    Trials with hardly a nap tell what requests take, and then those with many what naps take.
+    """
+    known = [each for each in used if "site" in each.facts.cpu_s]
+    sites = [each.journal[each.journal.role == int(Role.SITE)] for each in known]
+    left_ns = [
+        each.facts.cpu_s["site"] * 1e9 - len(site) * client_ns
+        for each, site in zip(known, sites, strict=True)
+    ]
+    requests = [sum(each.requests.values()) for each in known]
+    naps = [int(failed_tries(site).sum()) for site in sites]
+    calm = [n for n in range(len(known)) if naps[n] * FEW <= requests[n]]
+    calm_requests = sum(requests[n] for n in calm)
+    if not calm_requests:
+        return None, None
+    request_ns = max(sum(left_ns[n] for n in calm) / calm_requests, 0.0)
+    crowded = [n for n in range(len(known)) if naps[n] >= max(requests[n], ENOUGH)]
+    if not crowded:
+        return request_ns, None
+    nap_ns = sum(left_ns[n] - requests[n] * request_ns for n in crowded)
+    return request_ns, max(nap_ns / sum(naps[n] for n in crowded), 0.0)
+
+
+def with_naps_of(nap_ns: float, measured: dict[str, Values]) -> dict[str, Values]:
+    """Let naps take so much processor time on average; the rest of what they took is waiting."""
+    computing, waiting = parted(measured["awakened_ns"], nap_ns)
+    return measured | {
+        "awakened_ns": computing,
+        "oversleep_ns": measured["oversleep_ns"] + waiting,
+    }
+
+
+def _database_ns(used: Sequence[Used]) -> float | None:
+    """The database's processor time for an insert or a count, where it had nothing else to do."""
+    known = [
+        each
+        for each in used
+        if "database" in each.facts.cpu_s and (each.journal.command == INSERT).all()
+    ]
+    asked = sum(len(each.journal) + each.requests.get(RequestKind.RESULTS, 0) for each in known)
+    return sum(each.facts.cpu_s["database"] for each in known) * 1e9 / asked if asked else None
+
+
+def parted(values: Values, computing_ns: float | None) -> tuple[Values, Values]:
+    """Times as computing, which comes to so much on average, and waiting; None: half and half.
+
+    By the utilisation law a service's processor time over its requests is what each of them
+    demands; of a time measured on a calm machine the rest is waiting for others.
+    """
+    mean_ns = float(np.mean(values)) if len(values) else 0.0
+    share = 0.5 if computing_ns is None or not mean_ns else min(1.0, computing_ns / mean_ns)
+    return share * values, (1 - share) * values
 
 
 def times_from(measured: dict[str, Values], origin: str, cores: int) -> ServiceTimes:
@@ -165,12 +245,7 @@ def _in_context(journal: pd.DataFrame) -> pd.DataFrame:
     after = np.concatenate((begin[1:], [np.iinfo(np.int64).max]))
     thread = frame.groupby(["pid", "thread"], sort=False)
     last_end = thread.end_ns.shift(1)
-    failed_try = (
-        (frame.key == int(KeyKind.LOCK))
-        & (frame.command.isin([COMMAND_CODES[Incr], COMMAND_CODES[Add]]))
-        & (frame.number != 1)
-        & (frame.status != int(Status.MISSING))
-    )
+    failed_try = failed_tries(frame)
     within = frame.operation == thread.operation.shift(1)
     tried = failed_try.groupby([frame.pid, frame.thread], sort=False).shift(1, fill_value=False)
     same_begin = thread.begin_ns
@@ -182,6 +257,16 @@ def _in_context(journal: pd.DataFrame) -> pd.DataFrame:
         napped=within & tried,
         alone=(before <= begin) & (end <= after),
         piped=piped,
+    )
+
+
+def failed_tries(frame: pd.DataFrame) -> "pd.Series[bool]":
+    """Which of the commands were tries for a lock that somebody had."""
+    return (
+        (frame.key == int(KeyKind.LOCK))
+        & (frame.command.isin([COMMAND_CODES[Incr], COMMAND_CODES[Add]]))
+        & (frame.number != 1)
+        & (frame.status != int(Status.MISSING))
     )
 
 
@@ -212,7 +297,8 @@ def _database(commands: pd.DataFrame) -> dict[str, Values]:
     batches = inserts[(inserts.vote == 0) & (inserts.number > 0)]
     if len(single) < ENOUGH:  # a batch of one is as good
         single = batches[batches.alone & (batches.number == 1)].took_ns.to_numpy(np.float64)
-    found = {"insert_ns": (1 - COMMIT_SHARE) * single, "commit_ns": COMMIT_SHARE * single}
+    insert_ns, commit_ns = parted(single, None)
+    found = {"insert_ns": insert_ns, "commit_ns": commit_ns}
     large = batches[batches.number >= 10]
     if len(single) >= ENOUGH and len(large):
         fixed_ns = float(np.median(single))
@@ -254,6 +340,15 @@ def _overheads(trial: TrialFolder) -> Values:
                 AND coalesce(before <= sent_ns, true) AND coalesce(after >= answered_ns, true)"""
         ).fetchnumpy()
     return np.maximum(np.asarray(frame["overhead_ns"], np.float64), 0.0)
+
+
+def _requests(trial: TrialFolder) -> dict[int, int]:
+    """How many of each kind were answered. Raises HistoryError."""
+    with reading(trial.ledger) as connection:
+        counted = connection.execute(
+            f"SELECT kind, count(*) FROM {quoted(trial.ledger)} WHERE answered_ns > 0 GROUP BY kind"
+        )
+        return dict(counted.fetchall())
 
 
 def _wake_lags(trial: TrialFolder) -> Values:

@@ -225,10 +225,10 @@ class Performer(Thread):
         try:
             asked = next(machine) if reply is None else machine.send(reply)
             while (kind := type(asked)) is Patience or kind is Now:
-                known = Reply(Status.OK, now_ns)
                 if kind is Patience:
-                    known = self._patience(asked, now_ns)
-                asked = machine.send(known)
+                    asked = machine.send(self._patience(asked, now_ns))
+                else:
+                    asked = machine.send(Reply(Status.OK, now_ns))
         except StopIteration as ended:
             self._asked = None
             self._machine = None

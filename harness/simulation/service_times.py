@@ -47,6 +47,7 @@ class ServiceTimes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     count_row_ns: Quantiles  # computing of the database for each ballot that a results page counts
     http_ns: Quantiles  # computing for one request outside the interpreter
     python_ns: Quantiles  # and in it, without the protocol
+    way_ns: Quantiles  # of a request to the site and its answer back, and of waking for it
     wake_lag_ns: Quantiles  # how late a free voter sends
 
 

@@ -71,6 +71,7 @@ class Crowd:
         workers: list[Worker],
         records: Records,
         wake_lag_ns: Draw,
+        way_ns: Draw,
         random: Random,
         over: Act,
     ) -> None:
@@ -83,6 +84,7 @@ class Crowd:
         self._workers = workers
         self._records = records
         self._wake_lag_ns = wake_lag_ns
+        self._way_ns = way_ns
         self._random = random
         self._over = over
         self._timeout_ns = round(voters.timeout_s * NS_PER_S)
@@ -148,7 +150,8 @@ class Crowd:
         else:
             attempt.worker = self._random.randrange(len(self._workers))
         request = Request(KINDS[self._kinds[row]], vote, attempt.told)
-        self._workers[attempt.worker].ask(request)
+        worker = self._workers[attempt.worker]
+        self._events.at(now_ns + self._way_ns(), lambda: worker.ask(request))
 
     def end(self, attempt: Attempt, outcome: Outcome, status: int, trouble: Trouble) -> None:
         """The attempt is over: write it down, come again, or be free."""

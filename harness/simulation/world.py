@@ -3,6 +3,7 @@
 `World(...).play()` runs one mode through a plan. Nothing here touches a file, a socket or a clock.
 """
 
+from functools import partial
 from random import Random
 from typing import Final, NamedTuple
 
@@ -188,6 +189,7 @@ class World:
                 self.workers,
                 self.records,
                 self._draws.of(f"wake lag {generator}", self._times.wake_lag_ns),
+                self._draws.of(f"way {generator}", self._times.way_ns),
                 Random(int(self._draws.generator(f"dealing {generator}").integers(2**63))),
                 self._crowd_over,
             )
@@ -237,9 +239,11 @@ class World:
 
     def _plan_fault(self, number: int, fault: Fault) -> None:
         due_ns = self.start_ns + round(fault.at_s * NS_PER_S)
-        target = fault.target or TARGETS[fault.kind]
+        planned = fault.target or TARGETS[fault.kind]
 
-        def note(start_ns: int, end_ns: int, detail: str, *, hit: bool = True) -> None:
+        def note(
+            start_ns: int, end_ns: int, detail: str, *, target: str = planned, hit: bool = True
+        ) -> None:
             self.faults[number] = FaultRecord(
                 kind=fault.kind,
                 target=target,
@@ -253,19 +257,20 @@ class World:
             self.memcached[0].store.wipe()
             note(self.events.now_ns, self.events.now_ns, "memcached emptied")
 
-        def stop(process: Process) -> None:
+        def stop(at: int, process: Process) -> None:
             began_ns = self.events.now_ns
+            self._armed.steps.clear()
             process.stopped = True
-            detail = f"site process {process.number} stopped with the lock held"
+            target, detail = pause.met(at, process.number)
 
             def heal() -> None:
                 process.go_on()
-                note(began_ns, self.events.now_ns, detail)
+                note(began_ns, self.events.now_ns, detail, target=target)
 
             self.events.at(began_ns + round(fault.for_s * NS_PER_S), heal)
 
         def arm() -> None:
-            self._armed.steps[pause.LOCK_HOLDER] = stop
+            self._armed.steps |= {each: partial(stop, each) for each in pause.STEPS}
 
         note(due_ns, self.end_ns, "did not meet its target", hit=False)
         self.events.at(due_ns, {"wipe": wipe, "pause": arm}[fault.kind])
