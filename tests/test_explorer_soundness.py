@@ -234,10 +234,10 @@ def vote_that_never_ends(queue, _message):
         yield Get(queue.pointer)
 
 
-@pytest.mark.parametrize("cold", [True, False])
-def test_a_vote_that_never_ends_is_told_so_in_a_line(cold):
+@pytest.mark.parametrize("bounds", [{"cold": False}, {"cold": True, "readers": 0}])
+def test_a_vote_that_never_ends_is_told_so_in_a_line(bounds):
     def endless(_terms):
         return VotingProtocol(vote_that_never_ends, drain_that_waits_for_an_empty_slot)
 
     with pytest.raises(PlanError, match="goes on after"):
-        search.explore(endless, Bounds(cold=cold))
+        search.explore(endless, Bounds(**bounds), PLAIN)

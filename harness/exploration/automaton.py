@@ -10,11 +10,12 @@ whatever they have read before.
 """
 
 from collections.abc import Hashable
-from typing import Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from harness.errors import PlanError
 from harness.exploration.bounds import READER, WRITER, Bounds, Reductions
 from harness.exploration.store import EXISTS, MISSING, OK, is_memcached, message_of
+from harness.exploration.suspended import Cas, Incomparable, Memory, works
 from harness.protocol.commands import (
     Add,
     Command,
@@ -76,6 +77,7 @@ class Node(NamedTuple):
     inside: bool = False  # holds the lock, by a clean or cold grant
     idle: bool = False  # nothing that it has done has changed anything
     result: Receipt | Drained | None = None
+    known: Hashable = None  # what the machine remembers; None: not to be seen
     shape: Hashable = ()  # equal shapes, equal futures; the process's own number is -1 in it
 
 
@@ -116,8 +118,10 @@ class Automaton:
         futures: Futures,
         *,
         repeat_idle: bool = False,
+        merge_known: bool = False,
     ) -> None:
         """`repeat_idle`: after a drain that changed nothing, the same drain is still to come."""
+        self._memory = Memory(owner) if merge_known and works() else None
         self.actor = actor
         self._repeat_idle = repeat_idle and actor.role == READER
         self.owner = owner  # its number in the CAS of a lock
@@ -148,6 +152,8 @@ class Automaton:
         replies = self._futures.replies(node, self.owner)
         if node.result is not None:
             return (node.drains, said_of(node.result), self._repeat_idle and node.idle)
+        if not replies and node.known is not None:
+            return (node.drains, node.known)
         if not replies:
             return (node.drains, tuple(_anonymous(reply, self.owner) for reply in node.history))
         command = node.command
@@ -211,7 +217,20 @@ class Automaton:
                 command = machine.send(reply)
         except StopIteration as finished:
             return Node(self.actor, drains, history, None, idle=trace.idle, result=finished.value)
-        return trace.node(self.actor, drains, command)
+        node = trace.node(self.actor, drains, command)
+        return node._replace(known=self._known(machine, command, trace, node))
+
+    def _known(self, machine: Machine[Any], asked: Command, trace: "Trace", node: Node) -> Hashable:
+        """What it remembers, and what it cannot know; None if that is not to be seen."""
+        if not self._memory:
+            return None
+        try:
+            known = self._memory.known_by(machine, asked)
+        except Incomparable:
+            return None
+        parts = tuple(_anonymous(part, self.owner) for part in trace.parts)
+        flags = (node.broken, node.fresh, node.inside, self._repeat_idle and node.idle)
+        return (known, parts, flags, node.patient, trace.attempt_flags)
 
 
 def same_command(one: Command | None, other: Command | None) -> bool:
@@ -240,6 +259,7 @@ class Trace:
         self.fresh = True
         self.inside = False
         self.idle = True
+        self.before = self.attempt_flags = (True, True)  # fresh and idle
         self.parts: list[Reply] = []
 
     def answer(self, command: Command) -> Reply | None:
@@ -258,6 +278,9 @@ class Trace:
         if self.used == len(self.history):
             return None
         reply = self.history[self.used]
+        if reply.cas:
+            reply = reply._replace(cas=Cas(reply.cas))
+        self.before = (self.fresh, self.idle)
         if not isinstance(command, Sleep | Patience | Now):
             self.fresh = False
         self.idle = self.idle and changes_nothing(command, reply)
@@ -269,6 +292,7 @@ class Trace:
     def _lock(self, command: MemcachedCommand, reply: Reply) -> None:
         if isinstance(command, Incr | Add):
             self.attempt = self.used
+            self.attempt_flags = self.before
             self.patient = isinstance(command, Add) and command.lifetime_s > 0
             won = reply.number == 1 if isinstance(command, Incr) else reply.status is Status.OK
             self.inside = won or (isinstance(command, Incr) and reply.status is Status.MISSING)
@@ -323,6 +347,7 @@ def automata(
             owner,
             futures,
             repeat_idle=reductions.idle_drains,
+            merge_known=reductions.merge_known,
         )
         for owner, actor in enumerate(actors, 1)
     )

@@ -45,6 +45,7 @@ class Reductions(NamedTuple):
 
     merge_local: bool = True  # steps that nobody else can notice are part of the step before
     merge_commits: bool = True  # and so are commits that move no head
+    merge_known: bool = True  # so are histories of which a machine remembers the same
     merge_futures: bool = True  # so are histories after which a machine does just the same
     doomed_first: bool = True  # a commit that can only be refused is tried before all else
     idle_drains: bool = True  # a drain that changed nothing is as if it had not been

@@ -99,18 +99,25 @@ class MoveTable:
         start, count = self._used, len(moves)
         free = sum(not move.commands for move in moves)
         first = self._process is not None and self._space.goes_first(self._process, *pair)
-        self._spans[number] = (start, free, start + free, count - free, first, self._rest(pair))
+        self._spans[number] = (
+            start,
+            free,
+            start + free,
+            count - free,
+            first,
+            self._rest(pair, moves),
+        )
         self._used += count
         self._targets = _room(self._targets, self._used)
         if moves:
             self._targets[start : self._used] = [(move.store, move.node) for move in moves]
 
-    def _rest(self, pair: list[int]) -> int:
+    def _rest(self, pair: list[int], moves: list[Move]) -> int:
         if self._process is None:
             return BUSY
         if self._space.is_quiet(self._process, pair[1]):
             return QUIET
-        return BLOCKED if self._space.is_blocked(self._process, *pair) else BUSY
+        return BLOCKED if not moves or self._space.is_blocked(self._process, *pair) else BUSY
 
     def _moves(self, pair: list[int]) -> list[Move]:
         if self._process is None:
