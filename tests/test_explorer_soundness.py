@@ -120,6 +120,26 @@ def test_a_reduction_alone_and_all_together_agree_with_the_plain_search(name, bo
     assert reduced.states <= plain.states
 
 
+@pytest.mark.parametrize("alone", ["merge_known", "merge_futures"])
+@pytest.mark.parametrize(
+    ("name", "bounds"),
+    [
+        ("owned", Bounds(readers=2, takeovers=0, cold=True)),
+        ("ticket", Bounds(drains=2)),
+        ("ticket", Bounds(cold=True)),
+        ("ticket", Bounds(writers=1, lost_reply=True, crash="reader")),
+        ("mirrored", Bounds(writers=1, wipe=True)),
+    ],
+)
+def test_merged_histories_come_to_just_the_stores_that_the_plain_search_comes_to(
+    name, bounds, alone
+):
+    plain, finding, _ = found(name, bounds, PLAIN)
+    merged, _, _ = found(name, bounds, PLAIN._replace(**{alone: True}))
+    assert finding.verdict == "safe"
+    assert set(merged.stores) == set(plain.stores)
+
+
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(NAMES, BOUNDS, st.integers(0, 10**6))
 def test_real_machines_in_a_world_of_their_own_agree(name, bounds, seed):

@@ -52,6 +52,16 @@ def hands_on():
     yield told
 
 
+def reads_in_a_closure():
+    told = yield
+
+    def later() -> object:
+        return told
+
+    yield
+    yield later()
+
+
 def looks_by_name():
     told = yield
     yield
@@ -92,6 +102,10 @@ def test_what_was_put_aside_within_an_expression_counts():
 
 def test_one_list_by_two_names_is_not_two_equal_lists():
     assert known(keeps_one_list_or_two(True)) != known(keeps_one_list_or_two(False))
+
+
+def test_a_variable_that_is_read_in_a_closure_counts():
+    assert known(reads_in_a_closure(), 1) != known(reads_in_a_closure(), 2)
 
 
 def test_a_variable_that_is_read_by_name_or_after_an_exception_counts():

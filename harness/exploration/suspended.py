@@ -12,7 +12,15 @@ import gc
 from collections.abc import Generator, Hashable, Iterator
 from enum import Enum
 from functools import cache, partial
-from types import BuiltinFunctionType, CodeType, FrameType, FunctionType, GeneratorType, ModuleType
+from types import (
+    BuiltinFunctionType,
+    CellType,
+    CodeType,
+    FrameType,
+    FunctionType,
+    GeneratorType,
+    ModuleType,
+)
 from typing import Any, Final
 
 BY_IDENTITY: Final = (type, FunctionType, BuiltinFunctionType, CodeType, ModuleType, partial)
@@ -110,9 +118,17 @@ class _Reading:
             return ("dict", *((self.value(k), self.value(v)) for k, v in what.items()))
         if isinstance(what, GeneratorType):
             return self.generator(what)
+        if isinstance(what, CellType):
+            return ("cell", *self._inside(what))
         if isinstance(what, ITERATORS):
             return self.value(what.__reduce__())
         raise Incomparable(type(what).__name__)
+
+    def _inside(self, cell: CellType) -> list[Hashable]:
+        try:
+            return [self.value(cell.cell_contents)]
+        except ValueError:  # nothing yet
+            return []
 
 
 def _is_frames_own(what: object, frame: FrameType) -> bool:
