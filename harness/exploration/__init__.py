@@ -14,10 +14,12 @@ What is abstracted, so that there is an end
     * A ballot's deliveries stop at 2.
     * Time stands still, but for one jump past a tombstone's life (`--expire-tombstones`).
     * The database forgets no epoch.
+    * A lock whose owner is dead, or does not know that it has it, may expire at any time.
     * A vote is acknowledged with the last reply that its machine gets; what a wipe takes then was
       promised before it.
 
-`bounds` says what may happen, `store` what is shared, `automaton` where a machine is, `space`
-which states follow a state, `rows` and `search` visit them, `symmetry` makes them fewer,
-`epilogue` judges them, and `schedule` tells what happened on the way.
+`bounds` says what may happen, `store` what is shared, `automaton` where a machine is, `suspended`
+what it remembers there, `space` which states follow a state, `rows` and `search` visit them,
+`symmetry` makes them fewer, `undisturbed` judges them, `chance` draws some of too many, and
+`schedule`, `report`, `table` and `witness` tell what happened on the way.
 """
