@@ -1,6 +1,10 @@
 """`pollstorm explore` and `pollstorm replay` as a user meets them."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -9,6 +13,9 @@ from click.testing import CliRunner, Result
 from harness.cli import pollstorm
 from harness.errors import Exit, PlanError
 from harness.exploration.witness import read_witness
+
+SEARCHING_S = 4.0  # by then it searches, which it does for hours
+LIMIT_S = 30.0
 
 
 def call(*arguments: str) -> Result:
@@ -60,6 +67,39 @@ def test_the_json_counts_only_memcached_commands():
 def test_a_mode_without_a_queue_cannot_be_explored():
     with pytest.raises(PlanError, match="direct has no queue"):
         call("explore", "direct")
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--readers", "0", "--crash", "reader"],
+        ["--random", "3", "--max-states", "4"],
+        ["--seed", "1"],
+    ],
+    ids=" ".join,
+)
+def test_flags_that_contradict_each_other_are_refused(flags):
+    with pytest.raises(PlanError, match=flags[-2]):
+        call("explore", "classic", *flags)
+
+
+@pytest.mark.services
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_search_with_one_line_and_exit_code_105(number):
+    program = Path(sys.executable).with_name("pollstorm")
+    flags = ["explore", "ticket", "--writers", "3", "--readers", "3", "--drains", "3"]
+    search = subprocess.Popen([program, *flags], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    time.sleep(SEARCHING_S)
+    search.send_signal(number)
+    told, complaint = search.communicate(timeout=LIMIT_S)
+    assert (search.returncode, told) == (Exit.INTERRUPTED, b"")
+    assert complaint.decode() == f"pollstorm: interrupted by {number.name}\n"
+
+
+def test_the_fatal_step_is_named_even_without_colours():
+    told = call("explore", "classic", "--writers", "1").stdout
+    assert "set slot 1 vote A → ok ◄ lost" in told
+    assert told.count("◄") == 1
 
 
 def test_a_witness_is_written_once_and_only_for_a_loss(tmp_path):
