@@ -49,8 +49,8 @@ SLIPS = {
     ),
     "ticket that takes any pointer": (
         ticket,
-        "        pointer = yield Get(queue.pointer)\n        answered",
-        "        pointer = ticket\n        answered",
+        "stored, pointer = (yield Pipeline(filling)).parts",
+        "(stored,), pointer = (yield Pipeline(filling[:1])).parts, ticket",
     ),
     "ticket without a clock": (ticket, "if in_time and still_there", "if still_there"),
     "ticket without heads": (

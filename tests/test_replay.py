@@ -28,8 +28,8 @@ TOMBSTONES_DELETED = (
 )
 ANY_POINTER = (
     ticket,
-    "        pointer = yield Get(queue.pointer)\n        answered",
-    "        pointer = ticket\n        answered",
+    "stored, pointer = (yield Pipeline(filling)).parts",
+    "(stored,), pointer = (yield Pipeline(filling[:1])).parts, ticket",
 )
 NO_CLOCK = (ticket, "if in_time and still_there", "if still_there")
 ONE_COPY = (

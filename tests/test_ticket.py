@@ -43,6 +43,11 @@ NOW = number(0)
 CLOSED = value(TOMBSTONE)
 
 
+def filled(slot, pointer):
+    """The replies to the `add` of a slot and the look at the pointer behind it."""
+    return parts(slot, pointer)
+
+
 def cast(replies):
     return play(vote(QUEUE, b"m", terms=TERMS), replies)
 
@@ -52,46 +57,48 @@ def drained(replies):
 
 
 def test_a_vote_draws_a_ticket_fills_its_slot_and_looks_at_the_pointer_again():
-    asked, receipt = cast([NOW, number(SECOND), OK, number(THIRD), NOW])
+    asked, receipt = cast([NOW, number(SECOND), filled(OK, number(THIRD)), NOW])
     assert [c for c in asked if c != Now()] == [
         Incr(QUEUE.pointer),
-        Add(QUEUE.slot(SECOND), b"m"),
-        Get(QUEUE.pointer),
+        Pipeline((Add(QUEUE.slot(SECOND), b"m"), Get(QUEUE.pointer))),
     ]
     assert receipt is Receipt.QUEUED
 
 
 @pytest.mark.parametrize("pointer", [MISSING, LOST, UNREACHABLE, number(NEXT_EPOCH + 1)])
 def test_a_vote_is_in_doubt_when_the_pointer_is_no_longer_of_its_epoch(pointer):
-    asked, receipt = cast([NOW, number(FIRST), OK, pointer, NOW])
+    asked, receipt = cast([NOW, number(FIRST), filled(OK, pointer), NOW])
     assert receipt is Receipt.UNKNOWN
     assert InsertBallot(b"m") not in asked
 
 
 def test_a_vote_is_in_doubt_when_its_tombstone_may_have_come_and_gone():
     just_in_time, too_late = number(58 * 10**9 - 1), number(58 * 10**9)
-    _, receipt = cast([NOW, number(FIRST), OK, number(FIRST), just_in_time])
+    _, receipt = cast([NOW, number(FIRST), filled(OK, number(FIRST)), just_in_time])
     assert receipt is Receipt.QUEUED
-    _, receipt = cast([NOW, number(FIRST), OK, number(FIRST), too_late])
+    _, receipt = cast([NOW, number(FIRST), filled(OK, number(FIRST)), too_late])
     assert receipt is Receipt.UNKNOWN
 
 
 def test_whose_slot_was_closed_draws_another_ticket():
-    replies = [NOW, number(FIRST), EXISTS, NOW, number(THIRD), OK, number(THIRD), NOW]
+    replies = [NOW, number(FIRST), filled(EXISTS, number(FIRST)), NOW, number(THIRD)]
+    replies += [filled(OK, number(THIRD)), NOW]
     asked, receipt = cast(replies)
-    assert Add(QUEUE.slot(THIRD), b"m") in asked
+    assert Pipeline((Add(QUEUE.slot(THIRD), b"m"), Get(QUEUE.pointer))) in asked
     assert receipt is Receipt.QUEUED
 
 
 def test_tickets_are_not_drawn_without_end():
-    asked, receipt = cast([NOW, number(FIRST), EXISTS] * MAX_TICKETS + [OK])
+    asked, receipt = cast([NOW, number(FIRST), filled(EXISTS, OK)] * MAX_TICKETS + [OK])
     assert asked[-1] == InsertBallot(b"m")
     assert receipt is Receipt.STORED
 
 
 def test_a_missing_pointer_is_added_in_an_epoch_that_the_database_issues():
     opening = [NOW, MISSING, NOW, number(4), NOW, OK]
-    asked, receipt = cast([*opening, NOW, number(NEXT_EPOCH + 1), OK, number(NEXT_EPOCH + 1), NOW])
+    asked, receipt = cast(
+        [*opening, NOW, number(NEXT_EPOCH + 1), filled(OK, number(NEXT_EPOCH + 1)), NOW]
+    )
     assert [c for c in asked[: len(opening)] if c != Now()] == [
         Incr(QUEUE.pointer),
         IssueEpoch("poll-queue"),
@@ -112,8 +119,8 @@ def test_an_epoch_that_took_long_to_get_is_not_opened():
         [NOW, LOST],
         [NOW, UNREACHABLE],
         [NOW, REFUSED],
-        [NOW, number(FIRST), UNREACHABLE],
-        [NOW, number(FIRST), REFUSED],
+        [NOW, number(FIRST), filled(UNREACHABLE, UNREACHABLE)],
+        [NOW, number(FIRST), filled(REFUSED, number(FIRST))],
         [NOW, MISSING, NOW, LOST],
         [NOW, MISSING, NOW, number(4), NOW, LOST],
     ],
@@ -125,7 +132,7 @@ def test_what_is_certainly_in_no_slot_goes_to_the_database(replies):
 
 
 def test_a_store_that_was_not_answered_may_be_drained_and_is_not_cast_again():
-    asked, receipt = cast([NOW, number(FIRST), LOST])
+    asked, receipt = cast([NOW, number(FIRST), filled(LOST, LOST)])
     assert receipt is Receipt.UNKNOWN
     assert InsertBallot(b"m") not in asked
 
@@ -213,15 +220,15 @@ def test_nothing_drawn_is_an_empty_queue_and_no_memcached_or_database_is_not():
 
 
 def test_a_mirrored_vote_is_acknowledged_when_both_daemons_have_it():
-    once = [NOW, number(FIRST), OK, number(FIRST), NOW]
+    once = [NOW, number(FIRST), filled(OK, number(FIRST)), NOW]
     asked, receipt = play(mirrored.vote(QUEUE, b"m", terms=TERMS), [*once, *once])
-    assert [c.key.daemon for c in asked if isinstance(c, Add)] == [0, 1]
+    assert [c.commands[0].key.daemon for c in asked if isinstance(c, Pipeline)] == [0, 1]
     assert receipt is Receipt.QUEUED
 
 
-@pytest.mark.parametrize("lost", [[NOW, UNREACHABLE], [NOW, number(FIRST), LOST]])
+@pytest.mark.parametrize("lost", [[NOW, UNREACHABLE], [NOW, number(FIRST), filled(LOST, LOST)]])
 def test_a_vote_that_one_daemon_may_not_have_is_counted_at_once_as_a_copy(lost):
-    once = [NOW, number(FIRST), OK, number(FIRST), NOW]
+    once = [NOW, number(FIRST), filled(OK, number(FIRST)), NOW]
     for replies in (lost, [*once, *lost]):
         asked, receipt = play(mirrored.vote(QUEUE, b"m", terms=TERMS), [*replies, OK])
         assert asked[-1] == InsertBallot(b"m", copy=True)
@@ -249,7 +256,7 @@ def test_one_dead_daemon_does_not_stop_the_drain_of_the_other():
 def test_the_longest_vote_has_room_in_the_journal_before_its_first_command():
     """A disk that fills up meanwhile would have it refused although it lies in a queue."""
     opening = [NOW, MISSING, NOW, number(4), NOW, EXISTS]
-    drawn = [NOW, number(FIRST), OK, number(FIRST), NOW]
+    drawn = [NOW, number(FIRST), filled(OK, number(FIRST)), NOW]
     replies = [*(MAX_TICKETS - 1) * opening, *drawn, *MAX_TICKETS * opening, OK]
     asked, receipt = play(mirrored.vote(QUEUE, b"m", terms=TERMS), replies)
     assert receipt is Receipt.STORED

@@ -35,6 +35,10 @@ What it cannot survive
     memory. That includes a tombstone for which there is no memory: memcached refuses it and, by
     refusing, removes a vote that has just arrived in that slot.
 
+    And in an old epoch a gap as long as all votes that can be on their way: tickets whose owners
+    died or never heard of them, in a row, behind which the search does not look. It takes a lost
+    pointer, and that many of them since the last drain.
+
 Why it never says yes in doubt
     A vote whose `add` was not answered, or after which the epoch had changed, may be counted or
     not. To draw another ticket would deliver it twice if it was, so its voter is told that nobody
@@ -108,14 +112,14 @@ def enqueue(queue: Queue, message: bytes, terms: Terms) -> Machine[Receipt]:
             return Receipt.NO_MEMCACHED
         if ticket.status is not Status.OK:
             return Receipt.NO_MEMCACHED  # at worst a ticket was drawn for nobody
-        stored = yield Add(queue.slot(ticket.number), message)
+        filling = Add(queue.slot(ticket.number), message), Get(queue.pointer)
+        stored, pointer = (yield Pipeline(filling)).parts
         if stored.status is Status.EXISTS:
             continue  # a tombstone: the drain has passed by
         if stored.status is Status.LOST:
             return Receipt.UNKNOWN
         if stored.status is not Status.OK:
             return Receipt.NO_MEMCACHED
-        pointer = yield Get(queue.pointer)
         answered = yield Now()
         in_time = answered.number - asked.number < (terms.tombstone_life_s - SPARE_S) * 10**9
         still_there = pointer.status is Status.OK
