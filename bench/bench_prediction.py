@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Final, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
@@ -22,8 +23,14 @@ from bench.writers import Writers, WritersResult, started_writers
 from harness.history.journal import Role
 from harness.history.store import collect_journal, connect, quoted
 from harness.protocol.commands import COMMAND_CODES, Incr, KeyKind
-from harness.simulation.calibration import failed_tries, from_journals, times_from, with_naps_of
-from harness.simulation.service_times import ServiceTimes
+from harness.simulation.calibration import (
+    WARM_NS,
+    failed_tries,
+    from_journals,
+    times_from,
+    with_naps_of,
+)
+from harness.simulation.service_times import Quantiles, ServiceTimes, quantiles
 
 CALIBRATED_AT: Final = (4, 16)
 PREDICTED_AT: Final = (8, 24, 32)
@@ -61,7 +68,9 @@ def prediction() -> list[Figure]:
                     crowded.append(journal)
                     cpu_s += result.writers_cpu_s
     found = from_journals(journals)
-    found = with_naps_of(nap_ns(cpu_s, crowded, float(np.median(found["client_ns"]))), found)
+    between_ns = between_votes(journals)
+    client_ns, each_ns = float(np.median(found["client_ns"])), float(np.mean(between_ns))
+    found = with_naps_of(nap_ns(cpu_s, crowded, client_ns, each_ns), found)
     origin = f"measured with {' and '.join(map(str, CALIBRATED_AT))} writers"
     times = times_from(found, origin, len(sched_getaffinity(0)))
     figures = []
@@ -69,7 +78,8 @@ def prediction() -> list[Figure]:
     for heading in ("writers", "figure", "predicted", "measured", "error"):
         shown.add_column(heading, justify="right")
     for writers in sorted(real):
-        played = [simulated(writers, times, seed) for seed in range(1, ROUNDS + 1)]
+        seeds = range(1, ROUNDS + 1)
+        played = [simulated(writers, times, seed, quantiles(between_ns)) for seed in seeds]
         for index, (name, unit) in enumerate(names.items()):
             predicted = median(each[index] for each in played)
             true = median(each[index] for each in real[writers])
@@ -93,11 +103,35 @@ TARGETS: Final = {
 }
 
 
-def nap_ns(cpu_s: float, journals: list[pd.DataFrame], client_ns: float) -> float:
-    """The processor time of a nap: what writers used beyond their commands."""
+def nap_ns(cpu_s: float, journals: list[pd.DataFrame], client_ns: float, vote_ns: float) -> float:
+    """The processor time of a nap: what writers used beyond their commands and between votes."""
     sites = [journal[journal.role == int(Role.SITE)] for journal in journals]
     naps = sum(int(failed_tries(site).sum()) for site in sites)
-    return max(cpu_s * 1e9 - client_ns * sum(map(len, sites)), 0.0) / naps
+    votes = sum(len(site.groupby(["pid", "operation"])) for site in sites)
+    known_ns = client_ns * sum(map(len, sites)) + vote_ns * votes
+    return max(cpu_s * 1e9 - known_ns, 0.0) / naps
+
+
+def between_votes(journals: list[pd.DataFrame]) -> npt.NDArray[np.float64]:
+    """From a vote's last answer to the next one's first command, in ns, less the usual pause
+    between two commands: what runs once for each vote finds its caches cold.
+
+    Pauses of `WARM_NS` or more are of writers that had lost their core.
+    """
+    between: list[npt.NDArray[np.float64]] = []
+    within: list[npt.NDArray[np.float64]] = []
+    for journal in journals:
+        site = journal[(journal.role == int(Role.SITE)) & (journal.end_ns > 0)]
+        site = site.sort_values(["pid", "begin_ns"], kind="stable")
+        last = site.groupby("pid", sort=False)
+        pause_ns = site.begin_ns - last.end_ns.shift(1)
+        same = site.operation == last.operation.shift(1)
+        short = pause_ns < WARM_NS
+        between.append(pause_ns[short & ~same].to_numpy(np.float64))
+        napped = failed_tries(site).shift(1, fill_value=False)
+        within.append(pause_ns[short & same & ~napped].to_numpy(np.float64))
+    usual_ns = float(np.median(np.concatenate(within)))
+    return np.maximum(np.concatenate(between) - usual_ns, 0.0)
 
 
 def measured(pool: Writers, writers: int) -> tuple[WritersResult, Observed, pd.DataFrame]:
@@ -110,8 +144,9 @@ def measured(pool: Writers, writers: int) -> tuple[WritersResult, Observed, pd.D
     return result, observed_in(journal, result.start_ns, result.votes_per_s), journal
 
 
-def simulated(writers: int, times: ServiceTimes, seed: int) -> Observed:
-    played = Competition("classic", writers, times, times.cores, seed).play(LASTS_S)
+def simulated(writers: int, times: ServiceTimes, seed: int, between_ns: Quantiles) -> Observed:
+    competition = Competition("classic", writers, times, times.cores, seed, between_ns=between_ns)
+    played = competition.play(LASTS_S)
     return observed_in(journal_of(played.records), BEGIN_NS, played.votes / LASTS_S)
 
 

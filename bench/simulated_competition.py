@@ -18,12 +18,13 @@ from harness.simulation.flusher import SimulatedFlusher
 from harness.simulation.memcached import SimulatedMemcached
 from harness.simulation.performer import Armed, Habits, Performer, Process
 from harness.simulation.records import Records, ThreadJournal
-from harness.simulation.service_times import Draws, ServiceTimes
+from harness.simulation.service_times import Draws, Quantiles, ServiceTimes, constant
 from harness.simulation.site import totals_key
 from harness.vote import Vote, mint
 
 NS_PER_S: Final = 1_000_000_000
 BEGIN_NS: Final = NS_PER_S
+NOTHING: Final = constant(0.0)
 
 
 class Played(NamedTuple):
@@ -48,11 +49,15 @@ class Competition:
         *,
         drains: bool = True,
         journal: bool = True,
+        between_ns: Quantiles = NOTHING,
     ) -> None:
+        """`between_ns`: what a writer computes between two votes beyond what it does between two
+        commands."""
         self.events = Events(BEGIN_NS)
         self.records = Records(journal=journal)
         self.votes = 0
         draws = Draws((seed,))
+        self._between_ns = draws.of("between", between_ns)
         self._cores = Cores(
             self.events, cores, draws.of("wake", times.wake_ns), times.switch_each_ns
         )
@@ -122,7 +127,8 @@ class Competition:
             self.votes += receipt in (Receipt.QUEUED, Receipt.STORED)
             self._vote(writer, number, sequence + 1)
 
-        writer.perform(self._protocol.vote(self._queue, vote.to_message()), done)
+        machine = self._protocol.vote(self._queue, vote.to_message())
+        writer.perform(machine, done, prologue_ns=self._between_ns())
 
 
 def journal_of(records: Records) -> pd.DataFrame:
