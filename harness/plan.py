@@ -6,13 +6,14 @@ It is complete and never changes: whoever holds one need not ask whether an opti
 import itertools
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, TypeAlias, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
 import msgspec
 import tomli_w
 from msgspec import Meta
 
 from harness.errors import PlanError
+from harness.fault import Fault, check_fault
 from harness.slo import Slo, nearest, parse_slo
 from harness.vote import MAX_CHOICES, POLL_NAME, Poll
 
@@ -108,20 +109,6 @@ class DatabasePlan(_Section, frozen=True):
     commit_wait_us: Annotated[int, Meta(ge=0, le=1_000_000)] = 0  # group-commit wait
     timeout_s: Positive = 5.0
     max_connections: Annotated[int, Meta(ge=10, le=10_000)] = 600
-
-
-FaultKind: TypeAlias = Literal["pause", "wipe"]
-FAULT_KINDS: Final[tuple[str, ...]] = get_args(FaultKind)
-
-
-class Fault(_Section, frozen=True):
-    """One injected trouble: `pause` at a protocol step, or `wipe` of memcached."""
-
-    kind: FaultKind
-    at_s: NotNegative  # after the load's start; a pause is armed then and met soon after
-    target: Literal["lock-holder", "memcached"] | None = None
-    for_s: NotNegative = 0.0
-    modes: tuple[str, ...] = ()  # only in these; empty: in all modes that have the target
 
 
 class Limits(_Section, frozen=True):
@@ -256,10 +243,7 @@ def check(plan: Plan, where: str) -> None:
     if arrivals.curve != "trickle" and arrivals.peak_per_s < arrivals.trickle_per_s:
         raise PlanError(f"{where}: arrivals.peak_per_s must be at least arrivals.trickle_per_s")
     for fault in plan.faults:
-        if fault.kind == "pause" and (fault.target != "lock-holder" or fault.for_s <= 0):
-            raise PlanError(f"{where}: fault pause needs target = 'lock-holder' and for_s above 0")
-        if fault.kind == "wipe" and fault.target not in (None, "memcached"):
-            raise PlanError(f"{where}: fault wipe can only have target = 'memcached'")
+        check_fault(fault, where)
         if fault.at_s >= plan.duration_s:
             raise PlanError(
                 f"{where}: fault {fault.kind} at {fault.at_s:g} s comes after the load's end "

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from harness.fault import Fault
 from harness.history.journal import JOURNAL_DTYPE, Role
 from harness.history.ledger import LEDGER_DTYPE, RequestKind, Trouble
 from harness.history.store import BALLOT_COLUMNS, write_parquet
-from harness.plan import Arrivals, Fault, Plan
+from harness.plan import Arrivals, Plan
 from harness.protocol.commands import COMMAND_CODES, Command, KeyKind, Status
 from harness.run_folder import RunFolder, TrialFacts, TrialFolder
 from harness.vote import Outcome, VoteId, mint

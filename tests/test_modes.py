@@ -13,6 +13,7 @@ import pytest
 from harness.armed import ArmedPage
 from harness.cache.meta_client import MetaClient
 from harness.errors import Exit, PlanError, RecordingError
+from harness.fault import Fault
 from harness.faults.fault import Reach
 from harness.faults.timetable import Timetable, applicable
 from harness.history.journal import Journal, Role
@@ -20,7 +21,7 @@ from harness.history.recorder import RECORDING_FAILED, Recorder
 from harness.modes.hands import ARMED_PAGE
 from harness.modes.mode import Answer, find_mode, known_modes
 from harness.modes.queues import terms
-from harness.plan import Deployment, Fault, Plan, QueuePlan, Site
+from harness.plan import Deployment, Plan, QueuePlan, Site
 from harness.protocol.queue import AfterPatience, DrainEnd, Terms
 from harness.services.memcached import MemcachedServer
 from tests.deployed import PLAN, POLL, await_hit, counted, flush, session, vote, voter

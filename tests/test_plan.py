@@ -47,7 +47,7 @@ def test_a_negative_rate_is_refused_with_its_place():
         ({"poll": {"choices": ["only"]}}, "poll.choices"),
         ({"arrivals": {"curve": "step", "peak_per_s": 1}}, "at least arrivals.trickle_per_s"),
         ({"arrivals": {"curve": "spike", "peak_per_s": 9, "starts_s": 5}}, "peak_at_s"),
-        ({"faults": [{"kind": "pause", "at_s": 1}]}, "lock-holder"),
+        ({"faults": [{"kind": "pause", "at_s": 1}]}, "needs a time that it lasts"),
         ({"faults": [{"kind": "wipe", "at_s": 99}]}, "after the load's end"),
         ({"arrivals": 3}, "arrivals"),
         ({"arrivals": {"curve": "spik"}}, "did you mean 'spike'"),

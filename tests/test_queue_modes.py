@@ -12,11 +12,12 @@ import pytest
 from harness.armed import ArmedPage
 from harness.cache.breaker import OPEN_S, breaker_of
 from harness.errors import Exit
+from harness.fault import Fault
 from harness.faults.fault import Reach
 from harness.faults.timetable import Timetable
 from harness.modes.hands import ARMED_PAGE
 from harness.modes.mode import Answer, find_mode
-from harness.plan import Deployment, Fault, MemcachedPlan
+from harness.plan import Deployment, MemcachedPlan
 from harness.protocol.commands import Command, InsertBallots, Reply
 from harness.protocol.queue import DrainEnd
 from harness.services.memcached import MemcachedServer

@@ -11,11 +11,12 @@ from click.testing import CliRunner
 from harness.audit.examination import audit_run
 from harness.cli.simulate import simulate
 from harness.errors import PlanError
+from harness.fault import Fault
 from harness.history.ledger import RequestKind
 from harness.history.store import connect, quoted
 from harness.modes.mode import find_mode
 from harness.modes.queues import terms
-from harness.plan import Arrivals, Fault, Plan, Voters, plan_from
+from harness.plan import Arrivals, Plan, Voters, plan_from
 from harness.protocol import classic
 from harness.protocol.commands import COMMAND_CODES, Incr, KeyKind, Machine
 from harness.protocol.queue import Queue

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
+import msgspec
 from rich.console import Console
 
 from harness.cli.options import (
@@ -19,6 +20,7 @@ from harness.cli.options import (
 )
 from harness.cli.progress import progress_on
 from harness.errors import PlanError
+from harness.fault import parse_fault
 from harness.modes.mode import known_modes
 from harness.plan import (
     Plan,
@@ -92,7 +94,10 @@ def show(folder: RunFolder, result: RunResult, console: Console, *, as_json: boo
 def plan_of(scenario: str, flags: dict[str, Any], changes: dict[str, Any]) -> Plan:
     """The scenario's plan with the flags put in. Raises PlanError."""
     plan = read_plan(find_scenario(scenario))
-    return plan_with(plan, flags["duration"], flags["modes"], changes)
+    if flags["no_faults"]:
+        plan = msgspec.structs.replace(plan, faults=())
+    plan = plan_with(plan, flags["duration"], flags["modes"], changes)
+    return with_faults(plan, flags["faults"])
 
 
 def plan_with(
@@ -108,6 +113,14 @@ def plan_with(
     if modes is not None:
         changes = {"modes": [mode.strip() for mode in modes.split(",") if mode.strip()], **changes}
     return with_changes(plan, changes, "flags")
+
+
+def with_faults(plan: Plan, texts: tuple[str, ...]) -> Plan:
+    """The plan with more troubles, at the times that are written. Raises PlanError."""
+    if not texts:
+        return plan
+    own = [msgspec.to_builtins(fault) for fault in plan.faults]
+    return with_changes(plan, {"faults": [*own, *map(parse_fault, texts)]}, "--fault")
 
 
 def repeat_command(arguments: list[str]) -> str:

@@ -20,9 +20,9 @@ from typing import Final
 import psutil
 
 from harness.armed import Hit, step
+from harness.fault import Fault
 from harness.faults.fault import Met, Reach
 from harness.history.journal import Role
-from harness.plan import Fault
 from harness.protocol.commands import COMMAND_CODES, Add, KeyKind, Set
 
 LOCK_HOLDER: Final = step(Role.SITE, COMMAND_CODES[Set], KeyKind.SLOT)

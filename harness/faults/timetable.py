@@ -6,9 +6,9 @@ from time import monotonic_ns
 from typing import Final
 
 from harness.errors import PollstormError
+from harness.fault import Fault, target_of
 from harness.faults import pause, wipe
 from harness.faults.fault import Met, Reach
-from harness.plan import Fault
 from harness.result import FaultRecord
 
 START: Final[dict[str, Callable[[Fault, Reach], Met | None]]] = {
@@ -16,7 +16,6 @@ START: Final[dict[str, Callable[[Fault, Reach], Met | None]]] = {
     "wipe": wipe.start,
 }
 NEEDS_QUEUE: Final = ("pause",)
-TARGETS: Final = {"pause": "lock-holder", "wipe": "memcached"}
 END_S: Final = 10.0  # longer than any fault needs to notice that the load has ended
 
 
@@ -68,7 +67,7 @@ class Timetable:
                 why = str(error)
         self._records[number] = FaultRecord(
             kind=fault.kind,
-            target=(met and met.target) or fault.target or TARGETS[fault.kind],
+            target=(met and met.target) or target_of(fault),
             start_s=self._seconds(met.at_ns if met and met.at_ns else begin_ns),
             end_s=self._seconds(monotonic_ns()),
             hit=met is not None,

@@ -5,8 +5,8 @@ Where a queue lies on several daemons the first one is wiped.
 before  lock, pointer, slots, totals      after  nothing: the next process starts cold
 """
 
+from harness.fault import Fault
 from harness.faults.fault import Met, Reach
-from harness.plan import Fault
 
 
 def start(_fault: Fault, reach: Reach) -> Met | None:

@@ -9,12 +9,13 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from harness.fault import Fault, target_of
 from harness.faults import pause
-from harness.faults.timetable import TARGETS, applicable
+from harness.faults.timetable import applicable
 from harness.history.journal import Role
 from harness.load.arrivals import NS_PER_S, schedule
 from harness.modes.queues import queues
-from harness.plan import Fault, Plan
+from harness.plan import Plan
 from harness.protocol.queue import VotingProtocol
 from harness.result import FaultRecord
 from harness.simulation.cores import Cores
@@ -239,7 +240,7 @@ class World:
 
     def _plan_fault(self, number: int, fault: Fault) -> None:
         due_ns = self.start_ns + round(fault.at_s * NS_PER_S)
-        planned = fault.target or TARGETS[fault.kind]
+        planned = target_of(fault)
 
         def note(
             start_ns: int, end_ns: int, detail: str, *, target: str = planned, hit: bool = True
