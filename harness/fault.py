@@ -51,6 +51,8 @@ KINDS: Final[dict[str, Kind]] = {
     "wipe": Kind(("memcached",), "never"),
 }
 
+FAULT_KINDS: Final = tuple(KINDS)
+
 STEPS: Final[dict[str, tuple[str, ...]]] = {}
 """By target: at which steps of its protocol a fault can be armed."""
 

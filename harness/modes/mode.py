@@ -5,7 +5,7 @@ from importlib.metadata import entry_points
 from typing import Any, Final, NamedTuple, Protocol
 
 from harness.errors import PlanError
-from harness.fault import KINDS
+from harness.fault import FAULT_KINDS
 from harness.history.journal import Journal
 from harness.plan import Deployment
 from harness.protocol.queue import Drained, Terms, VotingProtocol
@@ -134,7 +134,7 @@ def _checked(found: Any, name: str, where: str) -> Mode:
     lacks = [each for each in ("protocol", "session", "drain") if not _is_method(found, each)]
     lacks += [each for each in ("promises", "queues") if not isinstance(_of(found, each), bool)]
     excuses = _of(found, "excuses")
-    if not (isinstance(excuses, tuple) and all(each in KINDS for each in excuses)):
+    if not (isinstance(excuses, tuple) and all(each in FAULT_KINDS for each in excuses)):
         lacks.append("excuses")
     if lacks:
         raise PlanError(
