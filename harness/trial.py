@@ -127,9 +127,7 @@ def drive_load(stage: Stage, stack: Stack, mode: Mode, trial: TrialFolder, notes
     progress.step(trial.name, 5, "measure the generator's own ceiling")
     notes.keep(ceiling_per_s=fleet.measure_ceiling())
     progress.step(trial.name, 6, f"load for {plan.duration_s:g} s")
-    daemons = stack.memcached
-    reach = Reach(stack.armed, daemons[0].wipe if daemons else None, len(daemons))
-    timetable = Timetable(applicable(plan.faults, mode.name, mode.queues), reach)
+    timetable = Timetable(applicable(plan.faults, mode.name, mode.queues), Reach(stack))
 
     before_s: dict[str, float] = {}
 

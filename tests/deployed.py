@@ -10,8 +10,12 @@ import msgspec
 
 from harness.armed import ArmedPage
 from harness.database.ballots import read_ballots
+from harness.faults.fault import Reach
 from harness.modes.mode import Session, find_mode
 from harness.plan import Deployment, Plan, QueuePlan
+from harness.services.flusher import Flushers
+from harness.services.memcached import MemcachedServer
+from harness.services.stack import Stack
 from harness.vote import Vote, mint
 
 PLAN = Plan(scenario="test", queue=QueuePlan(prefix="test-queue", patience_s=0.05))
@@ -65,6 +69,11 @@ def voter(deployment: Deployment, mode: str, folder: Path) -> "subprocess.Popen[
         "voter.start(); voter.join()"
     )
     return subprocess.Popen([sys.executable, "-c", program, path, mode], stdout=subprocess.PIPE)
+
+
+def reach(deployment: Deployment, page: ArmedPage, *memcached: MemcachedServer) -> Reach:
+    """Of a fault in a trial that has these daemons, and neither site nor flusher."""
+    return Reach(Stack(deployment, None, Flushers(()), memcached, None, page))
 
 
 def await_hit(page: ArmedPage) -> None:

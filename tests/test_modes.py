@@ -14,7 +14,6 @@ from harness.armed import ArmedPage
 from harness.cache.meta_client import MetaClient
 from harness.errors import Exit, PlanError, RecordingError
 from harness.fault import Fault
-from harness.faults.fault import Reach
 from harness.faults.timetable import Timetable, applicable
 from harness.history.journal import Journal, Role
 from harness.history.recorder import RECORDING_FAILED, Recorder
@@ -24,7 +23,7 @@ from harness.modes.queues import terms
 from harness.plan import Deployment, Plan, QueuePlan, Site
 from harness.protocol.queue import AfterPatience, DrainEnd, Terms
 from harness.services.memcached import MemcachedServer
-from tests.deployed import PLAN, POLL, await_hit, counted, flush, session, vote, voter
+from tests.deployed import PLAN, POLL, await_hit, counted, flush, reach, session, vote, voter
 
 
 def test_modes_are_found_by_entry_point_and_the_nearest_is_named():
@@ -159,7 +158,7 @@ def test_a_paused_lock_holder_is_overtaken_and_its_late_vote_is_lost(
     """The whole way of a fault: armed, met by a real process, healed, recorded, and deadly."""
     page = ArmedPage.create(tmp_path / ARMED_PAGE)
     fault = Fault(kind="pause", target="lock-holder", at_s=0.0, for_s=2.5)
-    timetable = Timetable((fault,), Reach(page, memcached.wipe))
+    timetable = Timetable((fault,), reach(deployment, page, memcached))
     timetable.begin(time.monotonic_ns())
     holder = voter(deployment, "classic", tmp_path)
     await_hit(page)
@@ -176,14 +175,14 @@ def test_a_paused_lock_holder_is_overtaken_and_its_late_vote_is_lost(
 
 
 @pytest.mark.services
-def test_a_fault_that_meets_nothing_says_so(tmp_path: Path):
+def test_a_fault_that_meets_nothing_says_so(deployment: Deployment, tmp_path: Path):
     page = ArmedPage.create(tmp_path / "page")
     faults = (
         Fault(kind="pause", target="lock-holder", at_s=0.0, for_s=0.1),
         Fault(kind="wipe", at_s=0.0),
         Fault(kind="wipe", at_s=60.0),
     )
-    timetable = Timetable(faults, Reach(page, None))
+    timetable = Timetable(faults, reach(deployment, page))
     timetable.begin(time.monotonic_ns())
     time.sleep(0.05)
     assert [record.hit for record in timetable.heal()] == [False, False, False]

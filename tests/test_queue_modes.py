@@ -13,7 +13,6 @@ from harness.armed import ArmedPage
 from harness.cache.breaker import OPEN_S, breaker_of
 from harness.errors import Exit
 from harness.fault import Fault
-from harness.faults.fault import Reach
 from harness.faults.timetable import Timetable
 from harness.modes.hands import ARMED_PAGE
 from harness.modes.mode import Answer, find_mode
@@ -21,7 +20,7 @@ from harness.plan import Deployment, MemcachedPlan
 from harness.protocol.commands import Command, InsertBallots, Reply
 from harness.protocol.queue import DrainEnd
 from harness.services.memcached import MemcachedServer
-from tests.deployed import PLAN, POLL, await_hit, counted, flush, session, vote, voter
+from tests.deployed import PLAN, POLL, await_hit, counted, flush, reach, session, vote, voter
 
 pytestmark = pytest.mark.services
 
@@ -117,7 +116,7 @@ def test_a_paused_ticket_holder_holds_nobody_up_and_its_vote_is_counted(
 ):
     page = ArmedPage.create(tmp_path / ARMED_PAGE)
     fault = Fault(kind="pause", target="lock-holder", at_s=0.0, for_s=1.5)
-    timetable = Timetable((fault,), Reach(page, memcached.wipe))
+    timetable = Timetable((fault,), reach(deployment, page, memcached))
     timetable.begin(time.monotonic_ns())
     holder = voter(deployment, "ticket", tmp_path)
     await_hit(page)
