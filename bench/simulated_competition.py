@@ -16,7 +16,8 @@ from harness.simulation.database import SimulatedDatabase
 from harness.simulation.events import Events
 from harness.simulation.flusher import SimulatedFlusher
 from harness.simulation.memcached import SimulatedMemcached
-from harness.simulation.performer import Armed, Habits, Performer, Process
+from harness.simulation.performer import Armed, Habits, Performer
+from harness.simulation.process import Process
 from harness.simulation.records import Records, ThreadJournal
 from harness.simulation.service_times import Draws, Quantiles, ServiceTimes, constant
 from harness.simulation.site import totals_key

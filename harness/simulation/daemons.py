@@ -21,10 +21,18 @@ from harness.protocol.commands import (
 from harness.simulation.cores import Cores, Thread
 from harness.simulation.events import Act, Events
 from harness.simulation.memcached import SimulatedMemcached
+from harness.simulation.process import Process
 from harness.simulation.service_times import Draw
 
 MEMCACHED_THREADS: Final = 2  # as services.memcached starts it
 Answered: TypeAlias = Callable[[Reply], None]
+Execute: TypeAlias = Callable[[Any, int], Reply]
+"""Carries a command out at a time, and says the reply."""
+Gone: TypeAlias = Callable[[], bool]
+
+
+def _never() -> bool:
+    return False
 
 
 class CountBallots:
@@ -44,42 +52,70 @@ class Ballots(Protocol):
 class MemcachedThread(Thread):
     """One thread of the daemon: carries out one command after the other."""
 
-    __slots__ = ("_asked", "_each_ns", "_events", "_parts", "_pipelined_ns", "_store")
+    __slots__ = (
+        "_asked",
+        "_each_ns",
+        "_events",
+        "_execute",
+        "_parts",
+        "_pipelined_ns",
+        "process",
+    )
 
     def __init__(
-        self, cores: Cores, store: SimulatedMemcached, each_ns: Draw, pipelined_ns: Draw
+        self,
+        cores: Cores,
+        process: Process,
+        execute: Execute,
+        each_ns: Draw,
+        pipelined_ns: Draw,
     ) -> None:
         super().__init__(cores)
-        self._store = store
+        self.process = process
+        self._execute = execute
         self._events = cores.events
         self._each_ns = each_ns
         self._pipelined_ns = pipelined_ns
-        self._asked: deque[tuple[Any, Answered]] = deque()
+        self._asked: deque[tuple[Any, Answered, Execute]] = deque()
         self._parts: list[Reply] = []
 
-    def ask(self, command: MemcachedCommand | Pipeline, answered: Answered) -> None:
-        """A command has arrived."""
+    def ask(
+        self,
+        command: MemcachedCommand | Pipeline,
+        answered: Answered,
+        execute: Execute | None = None,
+    ) -> None:
+        """A command has arrived. `execute` carries it out, if not the store alone does."""
         asked = self._asked
-        asked.append((command, answered))
+        asked.append((command, answered, execute or self._execute))
         if len(asked) == 1:
-            self.cores.wake_next(self)
+            if self.process.stopped:
+                self.process.hold(self.wake)
+            else:
+                self.cores.wake_next(self)
 
     def granted(self, start_ns: int) -> int:  # noqa: ARG002
         return self._each_ns()
 
     def computed(self) -> int | None:
         """One command at a time, also of a pipeline: others may come in between."""
-        command, answered = self._asked[0]
+        process = self.process
+        if process.stopped:
+            process.hold(self.wake)
+            return None
+        if process.dead:
+            return None
+        command, answered, execute = self._asked[0]
         if type(command) is Pipeline:
             parts, commands = self._parts, command.commands
             if len(parts) < len(commands):
-                parts.append(self._store.execute(commands[len(parts)], self._events.now_ns))
+                parts.append(execute(commands[len(parts)], self._events.now_ns))
                 if len(parts) < len(commands):
                     return self._pipelined_ns()
             self._parts = []
             reply = Reply(Status.OK, parts=tuple(parts))
         else:
-            reply = self._store.execute(command, self._events.now_ns)
+            reply = execute(command, self._events.now_ns)
         self._asked.popleft()
         answered(reply)
         return self._each_ns() if self._asked else None
@@ -92,14 +128,31 @@ class MemcachedDaemon:
         self, cores: Cores, store: SimulatedMemcached, each_ns: Draw, pipelined_ns: Draw
     ) -> None:
         self.store = store
-        self._threads = deque(
-            MemcachedThread(cores, store, each_ns, pipelined_ns) for _ in range(MEMCACHED_THREADS)
-        )
+        self.process = Process(0)
+        self._cores = cores
+        self._each_ns = each_ns
+        self._pipelined_ns = pipelined_ns
+        self._deal_threads()
 
     def connect(self) -> Callable[[Any, Answered], None]:
         """A new connection: where commands are to be sent."""
         self._threads.rotate(-1)
         return self._threads[0].ask
+
+    def restart(self) -> None:
+        """After its process has died: another one, with nothing in it."""
+        assert self.process.dead
+        self.process = Process(0)
+        self.store.restart()
+        self._deal_threads()
+
+    def _deal_threads(self) -> None:
+        self._threads = deque(
+            MemcachedThread(
+                self._cores, self.process, self.store.execute, self._each_ns, self._pipelined_ns
+            )
+            for _ in range(MEMCACHED_THREADS)
+        )
 
 
 class CommitLog:
@@ -110,6 +163,10 @@ class CommitLog:
         self._events = events
         self._commit_ns = commit_ns
         self._wait_ns = wait_ns
+        self.process = Process(0)
+        """The server that writes it; while it is stopped nothing becomes durable."""
+        self.delay_ns = 0
+        """What a slow disk adds just now."""
         self._waiting: list[Act] = []
         self._busy = False
 
@@ -118,21 +175,31 @@ class CommitLog:
         if not self._busy:
             self._begin()
 
+    def crash(self) -> None:
+        """What waits is never committed; what is being written gets there."""
+        self._waiting.clear()
+
     def _begin(self) -> None:
         self._busy = True
         self._events.at(self._events.now_ns + self._wait_ns, self._flush)
 
     def _flush(self) -> None:
+        if self.process.stopped:
+            self.process.hold(self._flush)
+            return
         together, self._waiting = self._waiting, []
 
         def done() -> None:
+            if self.process.stopped:
+                self.process.hold(done)
+                return
             self._busy = False
             for committed in together:
                 committed()
             if self._waiting and not self._busy:
                 self._begin()
 
-        self._events.at(self._events.now_ns + self._commit_ns(), done)
+        self._events.at(self._events.now_ns + self._commit_ns() + self.delay_ns, done)
 
 
 class Costs:
@@ -154,33 +221,71 @@ class Costs:
 class DatabaseThread(Thread):
     """The server's thread for one connection."""
 
-    __slots__ = ("_answered", "_command", "_server")
+    __slots__ = ("_answered", "_execute", "_gone", "_server", "command", "process")
 
     def __init__(self, cores: Cores, server: "Database") -> None:
         super().__init__(cores)
+        self.process = server.process
+        self.command: Any = None
         self._server = server
-        self._command: Any = None
         self._answered: Answered | None = None
+        self._execute: Execute = server.execute
+        self._gone: Gone = _never
 
-    def ask(self, command: Asked, answered: Answered) -> None:
-        """A command has arrived; its connection has no other under way."""
-        self._command, self._answered = command, answered
-        self.cores.wake_next(self)
+    def ask(
+        self,
+        command: Asked,
+        answered: Answered,
+        execute: Execute | None = None,
+        gone: Gone = _never,
+    ) -> None:
+        """A command has arrived; its connection has no other under way.
+
+        `gone`: whether its client has given the connection up, which rolls a batch back.
+        """
+        self.command, self._answered, self._gone = command, answered, gone
+        self._execute = execute or self._server.execute
+        if self.process.stopped:
+            self.process.hold(lambda: self.cores.wake_next(self))
+        else:
+            self.cores.wake_next(self)
 
     def granted(self, start_ns: int) -> int:  # noqa: ARG002
-        return self._server.costs.of(self._command, self._server.rows)
+        return self._server.costs.of(self.command, self._server.rows)
 
     def computed(self) -> int | None:
-        if isinstance(self._command, (ReadHeads, CountBallots)):
-            self._reply()
-        else:
-            self._server.log.commit(self._reply)
+        self.finish()
         return None
+
+    def finish(self) -> None:
+        """All is computed: answer what was read, commit what was written, unless it cannot be."""
+        if self.process.stopped:
+            self.process.hold(self.finish)
+        elif self.process.dead or self._rolled_back():
+            return
+        elif isinstance(self.command, (ReadHeads, CountBallots)):
+            self._reply()
+        elif self._server.hindrance is None or not self._server.hindrance(self):
+            self.commit()
+
+    def commit(self) -> None:
+        if not self._rolled_back():
+            self._server.log.commit(self._reply)
+
+    def refuse(self) -> None:
+        """Nothing is written, and the client is told so."""
+        assert self._answered
+        self._answered(Reply(Status.REFUSED))
+
+    def _rolled_back(self) -> bool:
+        """A batch is a transaction whose commit is a statement of its own: who gave the connection
+        up has not sent it. A single vote commits by itself."""
+        return isinstance(self.command, InsertBallots) and self._gone()
 
     def _reply(self) -> None:
         """What was committed is there from now on."""
         assert self._answered
-        self._answered(self._server.execute(self._command, self.cores.events.now_ns))
+        self._answered(self._execute(self.command, self.cores.events.now_ns))
 
 
 class Database:
@@ -191,12 +296,21 @@ class Database:
         self.log = log
         self.rows = 0
         """Votes that were delivered: about as many ballots lie there to be counted."""
+        self.process = log.process
+        self.hindrance: Callable[[DatabaseThread], bool] | None = None
+        """Asked about each transaction before its commit: whether somebody else now decides."""
         self._ballots = ballots
         self._cores = cores
 
     def connect(self) -> Callable[[Any, Answered], None]:
         """A new connection: where commands are to be sent."""
         return DatabaseThread(self._cores, self).ask
+
+    def restart(self) -> None:
+        """After its process has died: another one, with all that was committed."""
+        assert self.process.dead
+        self.log.crash()
+        self.process = self.log.process = Process(0)
 
     def execute(self, command: DatabaseCommand | CountBallots, now_ns: int) -> Reply:
         if isinstance(command, CountBallots):

@@ -6,7 +6,8 @@ Theory of operation
     when the thread is given a core, and what it wants is done when the burst is over.
 
     A process that is stopped (`Process.stop`) computes no more: what was on its way out of a burst
-    stays with it, what arrives meanwhile waits, and all goes on when it is continued.
+    stays with it, what arrives meanwhile waits, and all goes on when it is continued. One that has
+    died computes no more either; what it had sent has been sent.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,9 +32,10 @@ from harness.protocol.commands import (
     Sleep,
     Status,
 )
-from harness.simulation.cores import Cores, Gil, Thread
+from harness.simulation.cores import Cores, Thread
 from harness.simulation.daemons import Answered, CountBallots
 from harness.simulation.events import Act, Events
+from harness.simulation.process import Process
 from harness.simulation.records import ThreadJournal
 from harness.simulation.service_times import Draw
 
@@ -51,36 +53,17 @@ class Armed:
     def __init__(self) -> None:
         self.steps: dict[int, Callable[[Process], None]] = {}
 
-    def met(self, role: Role, command: Command) -> Callable[["Process"], None] | None:
+    def met(self, role: Role, command: Command) -> Callable[[Process], None] | None:
         """The fault that is armed at a command, which is over with this."""
         commands = command.commands if isinstance(command, Pipeline) else (command,)
         for each in commands:
-            key = getattr(each, "key", None)
-            if key is not None:
-                here = step(role, COMMAND_CODES[type(each)], key.kind)
+            code = COMMAND_CODES.get(type(each))
+            if code is not None:
+                key = getattr(each, "key", None)
+                here = step(role, code, key.kind if key else KeyKind.NONE)
                 if here in self.steps:
                     return self.steps.pop(here)
         return None
-
-
-class Process:
-    """A process of the simulated world: it can be stopped, and its threads share an interpreter."""
-
-    def __init__(self, number: int, threads: int = 1) -> None:
-        self.number = number
-        self.gil = Gil() if threads > 1 else None
-        self.stopped = False
-        self._held: list[Act] = []
-
-    def hold(self, act: Act) -> None:
-        """Something that is to happen when the process goes on."""
-        self._held.append(act)
-
-    def go_on(self) -> None:
-        self.stopped = False
-        held, self._held = self._held, []
-        for act in held:
-            act()
 
 
 class Habits:
@@ -188,6 +171,8 @@ class Performer(Thread):
 
     def granted(self, start_ns: int) -> int:
         """Hear the reply, learn what is wanted next."""
+        if self.process.dead:
+            return 0
         asked = self._asked
         if asked is None:
             self._part_ns = 0
@@ -208,6 +193,8 @@ class Performer(Thread):
         asked = self._asked
         if self.process.stopped:
             self.process.hold(self._depart)
+        elif self.process.dead:
+            return None
         elif type(asked) in OF_MEMCACHED and not self._armed.steps:
             self.journal.begin_ns = self._events.now_ns - self._half_call_ns
             self._memcached[asked.key.daemon](asked, self._hear)
@@ -290,6 +277,8 @@ class Performer(Thread):
         return self._machine is not None
 
     def _answered(self, reply: Reply) -> None:
+        if self.process.dead:
+            return
         self._reply = reply
         if self._gil is None and not self.process.stopped:
             self.cores.wake(self)
@@ -297,6 +286,8 @@ class Performer(Thread):
             self._ready()
 
     def _ready(self) -> None:
+        if self.process.dead:
+            return
         if self.process.stopped:
             self.process.hold(self.wake)
             return

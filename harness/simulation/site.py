@@ -10,7 +10,8 @@ from harness.protocol.queue import Queue, Receipt, VotingProtocol
 from harness.simulation.cores import Cores, Thread
 from harness.simulation.daemons import COUNT
 from harness.simulation.events import Act
-from harness.simulation.performer import Performer, Process
+from harness.simulation.performer import Performer
+from harness.simulation.process import Process
 from harness.simulation.service_times import Draw
 from harness.vote import Vote
 

@@ -24,7 +24,8 @@ from harness.simulation.database import SimulatedDatabase
 from harness.simulation.events import Events
 from harness.simulation.flusher import SimulatedFlusher
 from harness.simulation.memcached import SimulatedMemcached
-from harness.simulation.performer import Armed, Habits, Performer, Process
+from harness.simulation.performer import Armed, Habits, Performer
+from harness.simulation.process import Process
 from harness.simulation.records import Records, ThreadJournal
 from harness.simulation.service_times import Draws, ServiceTimes
 from harness.simulation.site import Front, Work, Worker, totals_key
