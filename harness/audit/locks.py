@@ -15,20 +15,17 @@ Where a number goes back although its command began after the other's had ended,
 holds of two lives are not compared.
 """
 
-from typing import Final, TypeAlias
+from typing import Final
 
-import duckdb
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from harness.analysis.latency import NS_PER_MS, Values, nearest_rank
-from harness.errors import HistoryError
-from harness.history.store import JOURNAL_COLUMNS, quoted, reading, require_columns
+from harness.audit.lives import IS_MUTATION, any_of, lives_of_all, load_commands
+from harness.history.store import reading
 from harness.protocol.commands import (
     COMMAND_CODES,
     Add,
-    Command,
     Delete,
     Get,
     Incr,
@@ -40,31 +37,17 @@ from harness.protocol.commands import (
 from harness.result import Lock, WaitMs
 from harness.run_folder import TrialFolder
 
-MAX_LIVES: Final = 30  # memcached restarts of one trial; more means the CAS numbers are nonsense
-NEVER_BEGAN: Final = -(2**62)
-NEVER_ENDED: Final = 2**62
-
-Times: TypeAlias = npt.NDArray[np.int64]
-
-
-def _any_of(*kinds: type[Command]) -> str:
-    return f"command IN ({', '.join(str(COMMAND_CODES[kind]) for kind in kinds)})"
-
-
-_IS_MEMCACHED: Final = _any_of(Get, Set, Incr, Add, Delete)
-_IS_TRY: Final = f"{_any_of(Incr, Add)} AND key = {int(KeyKind.LOCK)}"
+_IS_MEMCACHED: Final = any_of(Get, Set, Incr, Add, Delete)
+_IS_TRY: Final = f"{any_of(Incr, Add)} AND key = {int(KeyKind.LOCK)}"
 _IS_MISSING: Final = (
-    f"{_any_of(Incr)} AND key = {int(KeyKind.LOCK)} AND status = {int(Status.MISSING)}"
+    f"{any_of(Incr)} AND key = {int(KeyKind.LOCK)} AND status = {int(Status.MISSING)}"
 )
 _IS_WON: Final = (
     f"{_IS_TRY} AND status = {int(Status.OK)} AND (number = 1 OR command = {COMMAND_CODES[Add]})"
 )
-_IS_RELEASE: Final = f"{_any_of(Set, Delete)} AND key = {int(KeyKind.LOCK)}"
+_IS_RELEASE: Final = f"{any_of(Set, Delete)} AND key = {int(KeyKind.LOCK)}"
 _IS_POINTER_SET: Final = f"command = {COMMAND_CODES[Set]} AND key = {int(KeyKind.POINTER)}"
 _IS_OVER: Final = f"command = {COMMAND_CODES[Patience]} AND status = {int(Status.OVER)}"
-_IS_MUTATION: Final = (
-    f"{_any_of(Set, Incr, Add)} AND status = {int(Status.OK)} AND cas > 0 AND end_ns > 0"
-)
 
 _OPERATIONS: Final = f"""
 CREATE TEMP TABLE operations AS
@@ -101,15 +84,17 @@ WITH inside AS (
         min(cas) AS first_cas, max(cas) AS last_cas
     FROM inside JOIN lives
     ON inside.daemon = lives.daemon AND begin_ns >= life_start_ns AND end_ns < life_end_ns
-    WHERE {_IS_MUTATION} GROUP BY pid, thread, operation, queue, inside.daemon, life
+    WHERE {IS_MUTATION} GROUP BY pid, thread, operation, queue, inside.daemon, life
 ), compared AS (
     SELECT *,
-        coalesce(first_cas < max(last_cas) OVER (
-            earlier ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), false)
-        OR coalesce(lead(first_cas) OVER earlier < last_cas, false) AS overlapped
-    FROM certain WINDOW earlier AS (PARTITION BY queue, daemon, life ORDER BY first_cas)
+        CASE WHEN first_cas < max(last_cas) OVER before THEN arg_max(who, last_cas) OVER before
+            WHEN lead(first_cas) OVER earlier < last_cas THEN lead(who) OVER earlier END AS other
+    FROM (SELECT *, struct_pack(pid, thread, operation) AS who FROM certain)
+    WINDOW earlier AS (PARTITION BY queue, daemon, life ORDER BY first_cas),
+        before AS (PARTITION BY queue, daemon, life ORDER BY first_cas
+            ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
 ), beside AS (
-    SELECT pid, thread, operation, bool_or(overlapped) AS overlapped
+    SELECT pid, thread, operation, any_value(other) AS other
     FROM compared GROUP BY pid, thread, operation
 ), released AS (
     SELECT pid, thread, operation, max(nullif(end_ns, 0)) AS end_ns
@@ -117,7 +102,8 @@ WITH inside AS (
 )
 SELECT queue, pid, thread, operation, role, kind, tries,
     (granted_ns - asked_ns) / 1e6 AS waited_ms,
-    granted_ns AS start_ns, released.end_ns AS end_ns, coalesce(overlapped, false) AS overlapped
+    granted_ns AS start_ns, released.end_ns AS end_ns, other IS NOT NULL AS overlapped,
+    other.pid AS other_pid, other.thread AS other_thread, other.operation AS other_operation
 FROM operations
 LEFT JOIN beside USING (pid, thread, operation)
 LEFT JOIN released USING (pid, thread, operation)
@@ -130,7 +116,8 @@ def holds(trial: TrialFolder) -> pd.DataFrame:
 
     Columns: queue, pid, thread, operation, role (history.journal.Role), kind (clean, cold or
     takeover), tries (for the lock), waited_ms (from its first try to the grant),
-    start_ns (the grant), end_ns (the release; NaN when none was seen to succeed), overlapped.
+    start_ns (the grant), end_ns (the release; NaN when none was seen to succeed), overlapped, and
+    other_pid, other_thread, other_operation: whose hold it overlapped first (NaN when nobody's).
     """
     frame, _ = _read(trial)
     return frame
@@ -177,58 +164,14 @@ def no_lock() -> Lock:
 def _read(trial: TrialFolder) -> tuple[pd.DataFrame, int]:
     """The trial's holds, and how many operations gave up."""
     with reading(trial.journal) as connection:
-        require_columns(connection, trial.journal, JOURNAL_COLUMNS)
-        connection.execute(f"CREATE TEMP TABLE commands AS SELECT * FROM {quoted(trial.journal)}")
-        connection.execute(
-            "ALTER TABLE commands ADD COLUMN IF NOT EXISTS daemon UTINYINT DEFAULT 0"
-        )
-        connection.register("lives", _lives_of_all(connection))
+        load_commands(connection, trial)
+        connection.register("lives", lives_of_all(connection))
         connection.execute(_OPERATIONS)
         frame = connection.execute(_HOLDS).df()
         (gave_up,) = connection.execute(
             "SELECT count(*) FROM operations WHERE kind = 'gave up'"
         ).fetchone() or (0,)
     return frame, gave_up
-
-
-def _lives_of_all(connection: duckdb.DuckDBPyConnection) -> pd.DataFrame:
-    """The lives of each daemon that was written to."""
-    mutations = connection.execute(
-        f"SELECT daemon, begin_ns, end_ns, cas FROM commands WHERE {_IS_MUTATION}"
-    ).df()
-    lives = [
-        _lives(*(group[name].to_numpy() for name in ("begin_ns", "end_ns", "cas"))).assign(
-            daemon=daemon
-        )
-        for daemon, group in mutations.groupby("daemon")
-    ]
-    return pd.concat(lives) if lives else _lives(*[np.empty(0, np.int64)] * 3).assign(daemon=0)
-
-
-def _lives(begin_ns: Times, end_ns: Times, cas: Times) -> pd.DataFrame:
-    """When each memcached life began and ended, from all numbered mutations of one daemon.
-
-    A mutation belongs to the life in which it both began and ended; one that began before a life
-    and ended in it could be of either, and is in none.
-    """
-    starts = [NEVER_BEGAN]
-    order = np.argsort(end_ns, kind="stable")
-    ends = end_ns[order]
-    while len(starts) <= MAX_LIVES:
-        of_life = np.where(begin_ns >= starts[-1], cas, 0)[order]
-        seen = np.concatenate(([0], np.maximum.accumulate(of_life)))
-        before = seen[np.searchsorted(ends, begin_ns, side="left")]
-        backwards = begin_ns[(begin_ns >= starts[-1]) & (cas < before)]
-        if not len(backwards):
-            return pd.DataFrame(
-                {
-                    "life": range(len(starts)),
-                    "life_start_ns": starts,
-                    "life_end_ns": [*starts[1:], NEVER_ENDED],
-                }
-            )
-        starts.append(int(backwards.min()))
-    raise HistoryError(f"the journal's CAS numbers go back more than {MAX_LIVES} times")
 
 
 def _percentiles(values: "pd.Series[float]") -> WaitMs:
