@@ -115,7 +115,7 @@ def main(arguments: list[str]) -> int:
             ready.touch()
             finish.wait()
             return Exit.OK
-        require_memcached(mode, len(deployment.memcached))
+        require_memcached(mode, len(deployment.memcached), deployment.plan)
         flusher = Flusher(deployment, mode, finish, number)
         ready.touch()
         try:

@@ -96,8 +96,11 @@ class FlusherPlan(_Section, frozen=True):
 
 
 class MemcachedPlan(_Section, frozen=True):
-    """Each memcached daemon that the harness starts."""
+    """The memcached daemons that a queue lies on, and each of those that the harness starts."""
 
+    daemons: Annotated[int, Meta(ge=1, le=16)] = 1  # a queue's keys are spread over so many
+    rehash: bool = False  # whether keys of a dead daemon move to the others
+    dead_s: Positive = 5.0  # with rehash: how long it counts as dead
     memory_mib: Annotated[int, Meta(ge=1, le=1_048_576)] = 64
     timeout_s: Positive = 1.0  # connect, and each reply
     evict: bool = True  # False: refuse instead (-M)
@@ -211,7 +214,9 @@ def with_changes(plan: Plan, changes: dict[str, Any], where: str) -> Plan:
             *sections, key = dotted.split(".")
             table = tables
             for section in sections:
-                table = table[section]
+                table = table.setdefault(section, {})
+                if not isinstance(table, dict):
+                    raise PlanError(f"{where}: {section} is no table, so it has no {dotted!r}")
             table[key] = value
     return plan_from(tables, where)
 

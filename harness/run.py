@@ -66,7 +66,7 @@ def run(
     progress.step("", 1, "resolve the plan")
     modes = [find_mode(name) for name in plan.modes]
     for mode in modes if existing.memcached else ():
-        require_memcached(mode, len(existing.memcached))
+        require_memcached(mode, len(existing.memcached), plan)
     for name in {name for fault in plan.faults for name in fault.modes}:
         find_mode(name)
     require_disk(plan, destination)

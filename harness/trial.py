@@ -19,9 +19,8 @@ from harness.history.recorder import RECORDING_FAILED
 from harness.history.store import collect_journal, collect_ledger, write_parquet
 from harness.load.arrivals import planned_votes
 from harness.load.fleet import Fleet
-from harness.modes.mode import Mode
+from harness.modes.mode import Mode, daemons_of
 from harness.plan import Plan
-from harness.protocol.queue import Terms
 from harness.run_folder import TrialFacts, TrialFolder, remove_raw
 from harness.services.interruption import uninterrupted
 from harness.services.processes import Supervisor
@@ -116,7 +115,7 @@ def play(stage: Stage, mode: Mode, trial: TrialFolder) -> None:
 
 def needed(mode: Mode, stack: Stack) -> tuple[str, ...]:
     """The memcached daemons that the mode uses, of all that were given."""
-    return stack.deployment.memcached[: mode.protocol(Terms()).daemons]
+    return stack.deployment.memcached[: daemons_of(mode, stack.deployment.plan)]
 
 
 def drive_load(stage: Stage, stack: Stack, mode: Mode, trial: TrialFolder, notes: Notes) -> None:

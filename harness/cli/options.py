@@ -1,6 +1,7 @@
 """Flags that more than one verb has."""
 
-from collections.abc import Callable
+import tomllib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -12,7 +13,8 @@ from harness.services.targets import Existing
 memcached = click.option(
     "--memcached",
     metavar="HOST:PORT,…",
-    help="Use this memcached instead of a private one; two for a mode that needs two.",
+    help="Use these memcached instead of private ones. A queue's keys are spread over all of them; "
+    "mirrored takes the first two.",
 )
 database = click.option(
     "--database",
@@ -51,6 +53,13 @@ OF_THE_PLAN: Final = (
     click.option("--repeat", type=int, metavar="N", help="Repetitions of each mode."),
     click.option("--slo", multiple=True, metavar="'p99<250ms'", help="Threshold; may be repeated."),
     click.option("--seed", type=int, metavar="N", help="Seed of arrivals, choices and voters."),
+    click.option(
+        "--set",
+        "settings",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Any key of the plan, as memcached.evict=false; may be repeated.",
+    ),
     click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="The run folder."),
     click.option("--json", "as_json", is_flag=True, help="Print result.json instead of a table."),
 )
@@ -63,9 +72,13 @@ def plan_options(verb: Verb) -> Verb:
     return verb
 
 
-def changes_of(flags: dict[str, Any]) -> dict[str, Any]:
-    """What the flags change, by the plan's dotted keys; None where a flag was not given."""
-    return {
+def changes_of(flags: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """What the flags change, by the plan's dotted keys; None where a flag was not given.
+
+    `more`: what a verb's own flags change, with `__` for the dot.
+    Raises PlanError for a `--set` that cannot be read, or that another flag contradicts.
+    """
+    changes: dict[str, Any] = {
         "arrivals.peak_per_s": flags["peak"],
         "site.workers": flags["workers"],
         "site.threads": flags["threads"],
@@ -73,7 +86,38 @@ def changes_of(flags: dict[str, Any]) -> dict[str, Any]:
         "repeat": flags["repeat"],
         "seed": flags["seed"],
         "slo": list(flags["slo"]) or None,
+        **{key.replace("__", "."): value for key, value in more.items()},
     }
+    for key, value in settings_of(flags["settings"]).items():
+        if changes.get(key) is not None:
+            raise PlanError(f"--set {key}: another flag sets it too; leave one of them away")
+        changes[key] = value
+    return changes
+
+
+def settings_of(texts: Sequence[str]) -> dict[str, Any]:
+    """`KEY=VALUE` lines as changes of a plan: dotted key to value. Raises PlanError.
+
+    A value is written as in TOML; what would be none there is text.
+    """
+    settings: dict[str, Any] = {}
+    for text in texts:
+        key, given, value = text.partition("=")
+        key = key.strip()
+        if not given or not all(part.strip() for part in key.split(".")):
+            raise PlanError(f"--set {text!r}: write KEY=VALUE, for example memcached.evict=false")
+        if key in settings:
+            raise PlanError(f"--set {text!r}: {key} is given twice")
+        settings[key] = _value(value.strip())
+    return settings
+
+
+def _value(text: str) -> Any:
+    try:
+        tables = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return text
+    return tables["value"] if len(tables) == 1 else text
 
 
 def existing_services(

@@ -47,6 +47,7 @@ Examples:
   pollstorm run controversial-poll
   pollstorm run controversial-poll --modes direct,classic --peak 800 --repeat 3
   pollstorm run my-plan.toml --slo 'p99<250ms' --slo 'lost=0' --json
+  pollstorm run controversial-poll --set memcached.daemons=3 --set memcached.rehash=true
 
 A flag that is not given leaves the scenario's own value.
 """
@@ -72,8 +73,11 @@ def run(
     SCENARIO is a name from locustfiles/ or a TOML file. The report lands in
     reports/<UTC>-<scenario>/, and reports/latest points to the newest one.
     """
-    plan = plan_of(scenario, flags, changes_of(flags))
     existing = existing_services(memcached, database, allow_target)
+    daemons = len(existing.memcached) or None
+    changes = changes_of(flags)
+    changes.setdefault("memcached.daemons", daemons)
+    plan = plan_of(scenario, flags, changes)
     console = Console(stderr=as_json)
     with progress_on(console) as progress:
         command = repeat_command(sys.argv[1:])

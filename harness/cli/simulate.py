@@ -60,7 +60,7 @@ def simulate(
     The same protocols as on a site, in virtual time. SCENARIO is a name from locustfiles/ or a
     TOML file. The report lands in reports/<UTC>-<scenario>-simulated/.
     """
-    plan = plan_of(scenario, flags, changes_of(flags) | {"queue.queues": shards})
+    plan = plan_of(scenario, flags, changes_of(flags, queue__queues=shards))
     times = service_times(calibrate)
     console = Console(stderr=as_json)
     with progress_on(console) as progress:

@@ -31,7 +31,9 @@ class QueueDrain:
         self._journal = journal
         self._plan = deployment.plan
         self._folder = Path(deployment.folder)
-        self._hands = Hands(deployment, Role.FLUSHER, journal, breakers=breakers)
+        self._hands = Hands(
+            deployment, Role.FLUSHER, journal, breakers=breakers, daemons=protocol.daemons
+        )
         self._queues = queues(deployment.plan)
 
     @property

@@ -7,6 +7,8 @@ from harness.armed import ArmedPage
 from harness.cache.breaker import breaker_of
 from harness.cache.executor import MemcachedExecutor
 from harness.cache.meta_client import MetaClient
+from harness.cache.ring import Ring
+from harness.cache.spread import SpreadExecutor
 from harness.database.ballots import Ballots
 from harness.database.executor import DatabaseExecutor
 from harness.history.journal import Journal, Role
@@ -19,10 +21,19 @@ _OF_DATABASE: Final = frozenset(get_args(DatabaseCommand))
 
 
 class Hands:
-    """One thread's connections. `execute` never raises for what memcached or the database does."""
+    """One thread's connections. `execute` never raises for what memcached or the database does.
+
+    `daemons`: how many the protocol knows of. If that is one, the plan may have its keys spread.
+    """
 
     def __init__(
-        self, deployment: Deployment, role: Role, journal: Journal | None, *, breakers: bool
+        self,
+        deployment: Deployment,
+        role: Role,
+        journal: Journal | None,
+        *,
+        breakers: bool,
+        daemons: int,
     ) -> None:
         plan = deployment.plan
         timeout_s = plan.memcached.timeout_s
@@ -31,13 +42,17 @@ class Hands:
             for address in deployment.memcached
         ]
         page = Path(deployment.folder) / ARMED_PAGE
-        self._memcached = MemcachedExecutor(
+        executor = MemcachedExecutor(
             self.clients,
             role,
             patience_ns=round(plan.queue.patience_s * NS_PER_S),
             journal=journal,
             armed=ArmedPage(page) if page.exists() else None,
         )
+        self._memcached: MemcachedExecutor | SpreadExecutor = executor
+        if daemons == 1 < plan.memcached.daemons:
+            dead_s = plan.memcached.dead_s if plan.memcached.rehash else None
+            self._memcached = SpreadExecutor(executor, Ring(plan.memcached.daemons, dead_s))
         self.ballots = Ballots(deployment.database, plan.database.timeout_s, journal)
         self._database = DatabaseExecutor(self.ballots, plan.flusher.batch_rows)
 

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from harness.errors import PlanError
 from harness.fault import FAULT_KINDS
 from harness.history.journal import Journal
-from harness.plan import Deployment
+from harness.plan import Deployment, Plan
 from harness.protocol.queue import Drained, Terms, VotingProtocol
 from harness.slo import nearest
 from harness.vote import Poll, Vote
@@ -118,9 +118,19 @@ def find_mode(name: str) -> Mode:
     )
 
 
-def require_memcached(mode: Mode, addresses: int) -> None:
+def daemons_of(mode: Mode, plan: Plan | None) -> int:
+    """How many memcached daemons the mode works with under the plan, or without one.
+
+    As many as its protocol knows of; if that is one, and it queues, as the plan has the keys
+    spread over.
+    """
+    daemons = mode.protocol(Terms()).daemons
+    return plan.memcached.daemons if plan and daemons == 1 and mode.queues else daemons
+
+
+def require_memcached(mode: Mode, addresses: int, plan: Plan | None = None) -> None:
     """Raises PlanError when so many memcached daemons are too few for the mode."""
-    needed = mode.protocol(Terms()).daemons
+    needed = daemons_of(mode, plan)
     if addresses < needed:
         daemons = "one memcached" if needed == 1 else f"{needed} memcached daemons"
         raise PlanError(

@@ -37,7 +37,7 @@ class ProtocolMode(ABC):
         return FOR_GOOD if self.queues else None
 
     def session(self, deployment: Deployment, journal: Journal | None) -> VotingSession:
-        require_memcached(self, len(deployment.memcached))
+        require_memcached(self, len(deployment.memcached), deployment.plan)
         return VotingSession(
             self.protocol(terms(deployment.plan)),
             deployment,
@@ -47,7 +47,7 @@ class ProtocolMode(ABC):
         )
 
     def drain(self, deployment: Deployment, journal: Journal | None) -> QueueDrain:
-        require_memcached(self, len(deployment.memcached))
+        require_memcached(self, len(deployment.memcached), deployment.plan)
         return QueueDrain(
             self.protocol(terms(deployment.plan)), deployment, journal, breakers=self.breakers
         )

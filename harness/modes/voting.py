@@ -43,7 +43,9 @@ class VotingSession:
         self._journal = journal
         self._plan = plan
         self._totals_life_s = totals_life_s
-        self._hands = Hands(deployment, Role.SITE, journal, breakers=breakers)
+        self._hands = Hands(
+            deployment, Role.SITE, journal, breakers=breakers, daemons=protocol.daemons
+        )
         self._execute = self._hands.execute
         self._queues = queues(plan)
         # One record per nap at most, and those of the hold: a full disk is met before the first.

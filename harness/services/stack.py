@@ -15,9 +15,8 @@ from harness.armed import ArmedPage
 from harness.database import schema
 from harness.errors import PlanError, ServiceError
 from harness.modes.hands import ARMED_PAGE
-from harness.modes.mode import Mode, require_memcached
+from harness.modes.mode import Mode, daemons_of, require_memcached
 from harness.plan import Deployment, Plan
-from harness.protocol.queue import Terms
 from harness.services.cores import share_cores
 from harness.services.flusher import Flushers, start_flushers
 from harness.services.mariadb import MariadbServer, start_mariadb
@@ -83,7 +82,7 @@ def start_stack(
         ours: tuple[MemcachedServer, ...] = ()
         if existing.memcached:
             addresses = existing.memcached
-            require_memcached(mode, len(addresses))
+            require_memcached(mode, len(addresses), plan)
             for address in addresses:
                 require_answer(address)
             require_different(addresses)
@@ -138,9 +137,9 @@ def _start_daemons(
     cpus: frozenset[int] | None,
     ending: ExitStack,
 ) -> tuple[MemcachedServer, ...]:
-    """As many private memcached daemons as the mode needs. Raises ServiceError."""
+    """As many private memcached daemons as the mode works with. Raises ServiceError."""
     daemons = []
-    for number in range(1, mode.protocol(Terms()).daemons + 1):
+    for number in range(1, daemons_of(mode, plan) + 1):
         name = "memcached" if number == 1 else f"memcached-{number}"
         daemon = start_memcached(supervisor, plan.memcached, logs / f"{name}.log", cpus)
         ending.callback(daemon.stop)

@@ -32,7 +32,7 @@ def site(
         port=given.port if port is None else port,
     )
     chosen = find_mode(resolved.mode)
-    require_memcached(chosen, len(resolved.memcached))
+    require_memcached(chosen, len(resolved.memcached), resolved.plan)
     _make_folder(Path(resolved.folder))
     address, free_port = free_address(resolved.host, resolved.port)
     if create_schema:
