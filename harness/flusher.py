@@ -93,7 +93,7 @@ class Flusher:
 
 
 def ready_file(folder: Path, number: int = 1) -> Path:
-    """Its existence says that the flusher of that number is at work."""
+    """Its existence says that the flusher of that number is at work; in it is the process id."""
     return folder / ("flusher.ready" if number == 1 else f"flusher-{number}.ready")
 
 
@@ -112,12 +112,12 @@ def main(arguments: list[str]) -> int:
         ready = ready_file(Path(deployment.folder), number)
         if not mode.queues:
             print(f"flusher: mode {mode.name} has no queue to drain", flush=True)
-            ready.touch()
+            ready.write_text(str(os.getpid()))
             finish.wait()
             return Exit.OK
         require_memcached(mode, len(deployment.memcached), deployment.plan)
         flusher = Flusher(deployment, mode, finish, number)
-        ready.touch()
+        ready.write_text(str(os.getpid()))
         try:
             return Exit.OK if flusher.run() else Exit.INCONCLUSIVE
         finally:

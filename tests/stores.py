@@ -14,6 +14,7 @@ from harness.services.memcached import MemcachedServer
 from harness.services.ports import LOOPBACK, on_free_port
 from harness.services.processes import Child, Supervisor
 from harness.services.programs import MEMCACHED
+from harness.services.service import Service
 from harness.simulation.memcached import SECOND_NS, SimulatedMemcached
 
 TIMEOUT_S = 5.0
@@ -102,13 +103,20 @@ class RealStore:
     def _start(self, port: int) -> MemcachedServer:
         argv = [MEMCACHED.require(), "-l", LOOPBACK, "-p", str(port), "-U", "0", *self._options]
         argv += ["-u", "root"] if os.geteuid() == 0 else []
-        child: Child = self._supervisor.spawn("memcached", argv, log=self._log)
         address = f"{LOOPBACK}:{port}"
 
-        def answers() -> bool:
+        def answers(child: Child) -> bool:
             with suppress(Exception), closing(MetaClient(address, TIMEOUT_S)) as client:
                 return client.stats()[b"pid"] == child.pid
             return False
 
-        self._supervisor.wait_until_ready(child, answers, TIMEOUT_S)
-        return MemcachedServer(address, child)
+        service = Service(
+            self._supervisor,
+            "memcached",
+            argv,
+            log=self._log,
+            is_ready=answers,
+            limit_s=TIMEOUT_S,
+        )
+        service.wait_until_ready()
+        return MemcachedServer(address, service)

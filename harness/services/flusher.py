@@ -2,14 +2,16 @@
 
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from time import monotonic
 from typing import Final
 
 from harness.errors import Exit
 from harness.flusher import ready_file
 from harness.plan import Deployment
 from harness.services.processes import Child, Supervisor
+from harness.services.service import Service
 from harness.services.site import write_privately
 
 EXIT_LIMIT_S: Final = 2.0  # beyond the drain's own limit, to say that it was not done
@@ -18,13 +20,17 @@ EXIT_LIMIT_S: Final = 2.0  # beyond the drain's own limit, to say that it was no
 class Flushers:
     """All flushers of a mode, each of which drains at its interval."""
 
-    def __init__(self, children: Sequence[Child]) -> None:
-        self.children = tuple(children)
+    def __init__(self, services: Sequence[Service]) -> None:
+        self.services = tuple(services)
+
+    @property
+    def children(self) -> tuple[Child, ...]:
+        return tuple(service.child for service in self.services)
 
     def require_alive(self) -> None:
         """Raises ServiceError when one has ended."""
-        for child in self.children:
-            child.require_alive()
+        for service in self.services:
+            service.require_alive()
 
     def finish(self, limit_s: float) -> bool:
         """End all, at one time: each drains until every queue is empty.
@@ -32,11 +38,16 @@ class Flushers:
         Whether all did, within the limit: what one has read and not yet committed, another may
         find neither in the queue nor counted.
         """
-        if not self.children:
-            return True
-        with ThreadPoolExecutor(len(self.children)) as ending:
-            codes = ending.map(lambda child: child.stop(limit_s + EXIT_LIMIT_S), self.children)
-            return all(code == Exit.OK for code in codes)
+        until_s = monotonic() + limit_s + EXIT_LIMIT_S
+        for child in self.children:
+            child.ask_to_end()
+        codes = [child.stop(max(0.0, until_s - monotonic())) for child in self.children]
+        return all(code == Exit.OK for code in codes)
+
+    def stop(self) -> None:
+        """End all at once: nobody will ask what is still queued."""
+        for child in self.children:
+            child.stop(grace_s=0)
 
 
 def start_flushers(
@@ -46,12 +57,24 @@ def start_flushers(
     folder = Path(deployment.folder)
     file = folder / "flusher.json"
     write_privately(deployment, file)
-    children = []
+    services = []
     for number in range(1, deployment.plan.flusher.processes + 1):
         name = "flusher" if number == 1 else f"flusher-{number}"
-        argv = [sys.executable, "-m", "harness.flusher", str(file), str(number)]
-        children.append(supervisor.spawn(name, argv, log=logs / f"{name}.log", cpus=cpus))
-    for number, child in enumerate(children, start=1):
-        ready = ready_file(folder, number)
-        supervisor.wait_until_ready(child, ready.exists, deployment.plan.limits.start_s)
-    return Flushers(children)
+        service = Service(
+            supervisor,
+            name,
+            [sys.executable, "-m", "harness.flusher", str(file), str(number)],
+            log=logs / f"{name}.log",
+            is_ready=partial(_is_at_work, ready_file(folder, number)),
+            limit_s=deployment.plan.limits.start_s,
+            cpus=cpus,
+        )
+        services.append(service)
+    for service in services:
+        service.wait_until_ready()
+    return Flushers(services)
+
+
+def _is_at_work(ready: Path, flusher: Child) -> bool:
+    """Whether this very process has said so, and not one of the same number before it."""
+    return ready.exists() and ready.read_text() == str(flusher.pid)

@@ -17,6 +17,7 @@ from harness.plan import DatabasePlan
 from harness.services.ports import LOOPBACK, on_free_port
 from harness.services.processes import Child, Supervisor
 from harness.services.programs import MARIADB_INSTALL_DB, MARIADBD
+from harness.services.service import Service
 
 DATABASE: Final = "pollstorm"
 INSTALL_LIMIT_S: Final = 60.0  # it takes under a second; a slow disk a few
@@ -32,11 +33,15 @@ _templates: WeakKeyDictionary[Supervisor, Path] = WeakKeyDictionary()
 class MariadbServer:
     """A MariaDB with one empty database, reached as root without password at `url`."""
 
-    def __init__(self, supervisor: Supervisor, child: Child, port: int, data: Path) -> None:
+    def __init__(self, supervisor: Supervisor, service: Service, port: int, data: Path) -> None:
         self.url = f"mysql://root@{LOOPBACK}:{port}/{DATABASE}"
-        self.child = child
+        self.service = service
         self._supervisor = supervisor
         self._data = data
+
+    @property
+    def child(self) -> Child:
+        return self.service.child
 
     def stop(self) -> None:
         """End it at once and remove its data: nobody will read them."""
@@ -57,11 +62,17 @@ def start_mariadb(
             shutil.copytree(template, data, dirs_exist_ok=True)
         except OSError as error:
             raise ServiceError(f"no room for MariaDB's data in {data.parent}: {error}") from error
-        child = supervisor.spawn(
-            "mariadbd", [program, *_options(plan, port, data)], log=log, cpus=cpus
+        service = Service(
+            supervisor,
+            "mariadbd",
+            [program, *_options(plan, port, data)],
+            log=log,
+            is_ready=lambda _: _has_created_database(port, data),
+            limit_s=START_LIMIT_S,
+            cpus=cpus,
         )
-        supervisor.wait_until_ready(child, lambda: _has_created_database(port, data), START_LIMIT_S)
-        return MariadbServer(supervisor, child, port, data)
+        service.wait_until_ready()
+        return MariadbServer(supervisor, service, port, data)
 
     return on_free_port(start)
 

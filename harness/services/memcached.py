@@ -17,6 +17,7 @@ from harness.plan import MemcachedPlan
 from harness.services.ports import LOOPBACK, on_free_port
 from harness.services.processes import Child, Supervisor
 from harness.services.programs import MEMCACHED
+from harness.services.service import Service
 
 START_LIMIT_S: Final = 10.0  # it starts in 20 ms; a loaded machine takes longer
 ANSWER_LIMIT_S: Final = 1.0  # for one reply over loopback
@@ -29,9 +30,13 @@ SPARE_FILES: Final = 64  # descriptors that memcached needs beside its connectio
 class MemcachedServer:
     """A private memcached at `address` (host:port)."""
 
-    def __init__(self, address: str, child: Child) -> None:
+    def __init__(self, address: str, service: Service) -> None:
         self.address = address
-        self.child = child
+        self.service = service
+
+    @property
+    def child(self) -> Child:
+        return self.service.child
 
     def wipe(self) -> None:
         """Forget all keys. Raises ServiceError when it does not answer."""
@@ -102,10 +107,18 @@ def start_memcached(
         argv = [program, *(str(part) for option in options.items() for part in option)]
         argv += [] if plan.evict else ["-M"]
         argv += ["-u", "root"] if os.geteuid() == 0 else []
-        child = supervisor.spawn("memcached", argv, log=log, cpus=cpus)
         address = f"{LOOPBACK}:{port}"
-        supervisor.wait_until_ready(child, lambda: _is_child(address, child), START_LIMIT_S)
-        return MemcachedServer(address, child)
+        service = Service(
+            supervisor,
+            "memcached",
+            argv,
+            log=log,
+            is_ready=lambda child: _is_child(address, child),
+            limit_s=START_LIMIT_S,
+            cpus=cpus,
+        )
+        service.wait_until_ready()
+        return MemcachedServer(address, service)
 
     return on_free_port(start)
 

@@ -9,7 +9,7 @@ from harness.errors import PlanError, ServiceError
 
 LOOPBACK: Final = "127.0.0.1"
 ATTEMPTS: Final = 5  # a port is lost to another process in the few ms before it is used: rare
-_TAKEN: Final = "ddress already in use"  # as memcached, MariaDB and Python spell it
+TAKEN: Final = "ddress already in use"  # as memcached, MariaDB and Python spell it
 
 Server = TypeVar("Server")
 
@@ -39,6 +39,6 @@ def on_free_port(start: Callable[[int], Server]) -> Server:
         try:
             return start(free_port())
         except ServiceError as error:
-            if _TAKEN not in str(error):
+            if TAKEN not in str(error):
                 raise
     return start(free_port())

@@ -75,6 +75,12 @@ class Child:
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         return " | ".join(lines[-LOG_TAIL_LINES:]) or "its log is empty"
 
+    def ask_to_end(self) -> None:
+        """SIGTERM, also to one that is stopped, which goes on for it."""
+        if not self._reaped and self.poll() is None:
+            os.kill(self.pid, signal.SIGTERM)
+            self._signal_group(signal.SIGCONT)
+
     def stop(self, grace_s: float) -> int | None:
         """Ask the child to end, after `grace_s` kill it, and always its whole process group.
 
@@ -82,9 +88,8 @@ class Child:
         """
         if self._reaped:
             return self._exit_code
-        if self.poll() is None and grace_s > 0:
-            os.kill(self.pid, signal.SIGTERM)
-            self._signal_group(signal.SIGCONT)
+        if grace_s > 0:
+            self.ask_to_end()
             self.wait(grace_s)
         self._signal_group(signal.SIGKILL)
         if self.wait(KILL_LIMIT_S) is None:

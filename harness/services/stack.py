@@ -1,14 +1,13 @@
 """All that one mode needs, started in order and stopped in the reverse of it."""
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import msgspec
-import psutil
 import pymysql
 
 from harness.armed import ArmedPage
@@ -26,7 +25,8 @@ from harness.services.memcached import (
     require_different,
     start_memcached,
 )
-from harness.services.processes import Child, Supervisor
+from harness.services.processes import Supervisor
+from harness.services.service import cpu_s
 from harness.services.site import SiteServer, start_site
 from harness.services.targets import Existing
 
@@ -49,17 +49,19 @@ class Stack:
         self.site.child.require_alive()
         self.flushers.require_alive()
         for memcached in self.memcached:
-            memcached.child.require_alive()
+            memcached.service.require_alive()
+        if self.mariadb:
+            self.mariadb.service.require_alive()
 
     def cpu_s(self) -> dict[str, float]:
         """The processor time that each of our services has used up to now, in user and kernel."""
-        services: dict[str, list[Child]] = {
-            "site": [self.site.child],
-            "flusher": list(self.flushers.children),
-            "memcached": [daemon.child for daemon in self.memcached],
-            "database": [self.mariadb.child] if self.mariadb else [],
+        services = {
+            "flusher": self.flushers.services,
+            "memcached": tuple(daemon.service for daemon in self.memcached),
+            "database": (self.mariadb.service,) if self.mariadb else (),
         }
-        return {name: sum(map(_cpu_s, children)) for name, children in services.items() if children}
+        used_s = {name: sum(one.cpu_s() for one in many) for name, many in services.items() if many}
+        return {"site": cpu_s(self.site.child)} | used_s
 
     def drain(self) -> bool:
         """End the site, then drain the queue; whether it was seen empty, with no vote to come."""
@@ -75,10 +77,16 @@ def start_stack(
     folder: Path,
     logs: Path,
     existing: Existing,
+    step: Callable[[int, str], None] = lambda *_: None,
 ) -> Iterator[Stack]:
-    """Fresh services for one mode; journals go to `folder`. Raises PlanError, ServiceError."""
+    """Fresh services for one mode; journals go to `folder`. Raises PlanError, ServiceError.
+
+    `step` is told of steps 2 to 4 of a run. Who wants a graceful end drains before the block's end;
+    what still runs then is killed.
+    """
     cpus = share_cores().services
     with ExitStack() as ending:
+        step(2, "start memcached and MariaDB")
         ours: tuple[MemcachedServer, ...] = ()
         if existing.memcached:
             addresses = existing.memcached
@@ -97,6 +105,7 @@ def start_stack(
             database = mariadb.url
         else:
             database = existing.database
+        step(3, "create tables")
         _create_tables(database, plan)
         if existing.database is not None:
             ending.callback(_drop_tables, database)
@@ -108,25 +117,15 @@ def start_stack(
             folder=str(folder),
             port=plan.site.port,
         )
+        step(4, "start the site" + (" and the flusher" if mode.queues else ""))
         armed = ArmedPage.create(folder / ARMED_PAGE)
         site = start_site(supervisor, deployment, logs / "site.log", cpus)
-        ending.callback(site.stop)
+        ending.callback(site.child.stop, 0)
         flushers = Flushers(())
         if mode.queues:
             flushers = start_flushers(supervisor, deployment, logs, cpus)
-            ending.callback(flushers.finish, 0)
+            ending.callback(flushers.stop)
         yield Stack(deployment, site, flushers, ours, mariadb, armed)
-
-
-def _cpu_s(child: Child) -> float:
-    """Of the child and its descendants; 0 when it has ended."""
-    used_s = 0.0
-    with suppress(psutil.NoSuchProcess):
-        process = psutil.Process(child.pid)
-        for each in (process, *process.children(recursive=True)):
-            times = each.cpu_times()
-            used_s += times.user + times.system
-    return used_s
 
 
 def _start_daemons(
