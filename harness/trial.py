@@ -19,7 +19,7 @@ from harness.history.recorder import RECORDING_FAILED
 from harness.history.store import collect_journal, collect_ledger, write_parquet
 from harness.load.arrivals import planned_votes
 from harness.load.fleet import Fleet
-from harness.modes.mode import Mode, daemons_of
+from harness.modes.mode import Mode, daemons_of, voided_by
 from harness.plan import Plan
 from harness.run_folder import TrialFacts, TrialFolder, remove_raw
 from harness.services.interruption import uninterrupted
@@ -85,6 +85,7 @@ def play(stage: Stage, mode: Mode, trial: TrialFolder) -> None:
             mode=mode.name,
             promises=mode.promises,
             excuses=mode.excuses,
+            void_by=voided_by(mode, plan),
             planned=planned_votes(plan),
             load_start_ns=monotonic_ns(),
             duration_s=plan.duration_s,

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from harness.audit.accounts import PARTS
 from harness.audit.examination import audit_run, examine
 from harness.audit.locks import lock_figures
-from harness.audit.verdict import judge_votes, promise_kept
+from harness.audit.verdict import judge_votes, promise_kept, promise_voids
 from harness.cli.audit import audit
 from harness.errors import Exit, HistoryError, PlanError, RecordingError
 from harness.history.journal import JOURNAL_DTYPE
@@ -98,6 +98,24 @@ def test_a_fault_that_the_promise_does_not_cover_excuses_what_was_lost_and_nothi
     missed = facts(excuses=("wipe",), faults=(wiped(hit=False),))
     assert promise_kept(missed, accounts(lost=1), "lost") is False
     assert promise_kept(facts(faults=(wiped(),)), accounts(lost=1), "lost") is False
+
+
+def test_an_excuse_may_name_the_service_and_means_each_of_its_daemons():
+    def killed(target: str) -> FaultRecord:
+        return FaultRecord(kind="kill", target=target, start_s=0.5, end_s=0.5, hit=True)
+
+    for target, void in (("memcached", True), ("memcached-2", True), ("site", False)):
+        excused = facts(excuses=("kill memcached",), faults=(killed(target),))
+        assert promise_kept(excused, accounts(lost=1), "lost") is (None if void else False)
+        assert promise_voids(excused) == (("kill memcached",) if void else ())
+
+
+def test_a_promise_that_the_plan_takes_away_is_void_whatever_happens():
+    moving = facts(void_by=("rehash",))
+    assert promise_kept(moving, accounts(lost=1), "lost") is None
+    assert promise_voids(moving) == ("rehash",)
+    assert promise_kept(moving, accounts(duplicated=1), "kept") is False
+    assert promise_voids(facts(promises=False, void_by=("rehash",))) == ()
 
 
 def test_a_loss_under_a_wipe_is_shown_and_is_no_broken_promise(tmp_path):

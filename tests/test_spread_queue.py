@@ -10,7 +10,7 @@ import pytest
 from harness.cache.ring import Ring
 from harness.errors import Exit, PlanError
 from harness.history.journal import JOURNAL_DTYPE, Journal, Role
-from harness.modes.mode import Answer, find_mode
+from harness.modes.mode import Answer, find_mode, known_modes, voided_by
 from harness.plan import Deployment, MemcachedPlan, Plan
 from harness.protocol.commands import KeyKind, Status
 from harness.protocol.queue import Queue
@@ -95,6 +95,13 @@ def test_what_was_queued_elsewhere_is_not_found_when_the_daemon_is_back(two_daem
     assert answers == [Answer.QUEUED] * 20
     assert flush(deployment, "classic") == Exit.OK
     assert 0 < len(counted(deployment)) < 20
+
+
+def test_only_ticket_loses_its_promise_to_keys_that_move():
+    moving = MemcachedPlan(daemons=2, rehash=True)
+    for memcached, void in ((moving, ["ticket"]), (MemcachedPlan(daemons=2), [])):
+        plan = Plan(scenario="test", memcached=memcached)
+        assert [name for name in known_modes() if voided_by(find_mode(name), plan)] == void
 
 
 def test_a_plan_with_more_daemons_than_are_given_says_so(two_daemons: Deployment):

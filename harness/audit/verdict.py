@@ -40,9 +40,21 @@ def judge_votes(accounts: Accounts, facts: TrialFacts) -> VotesJudgement:
 
 
 def promise_voids(facts: TrialFacts) -> tuple[str, ...]:
-    """The kinds of faults that hit in the trial and that the mode's promise does not cover."""
+    """What the mode's promise does not cover: faults that hit in the trial, and what the plan has.
+
+    An excuse is a fault's kind, or its kind and a service, of which every daemon counts.
+    """
+    if not facts.promises:
+        return ()
     hit = {fault.kind for fault in facts.faults if fault.hit}
-    return tuple(kind for kind in facts.excuses if kind in hit) if facts.promises else ()
+    hit |= {f"{fault.kind} {service_of(fault.target)}" for fault in facts.faults if fault.hit}
+    return (*facts.void_by, *(excuse for excuse in facts.excuses if excuse in hit))
+
+
+def service_of(target: str) -> str:
+    """`memcached` of `memcached-2`, which is the second daemon of that service."""
+    service, _, number = target.rpartition("-")
+    return service if number.isdigit() else target
 
 
 def promise_kept(facts: TrialFacts, accounts: Accounts, votes: VotesVerdict) -> bool | None:

@@ -80,7 +80,9 @@ class Mode(Protocol):
 
     name: str
     promises: bool  # to lose nothing that it acknowledged
-    excuses: tuple[str, ...]  # kinds of faults under which it may lose votes all the same
+    excuses: tuple[str, ...]
+    """Under which faults it may lose votes all the same: kinds, or kind and service as in
+    `kill memcached`, which is any of its daemons."""
 
     @property
     def queues(self) -> bool:
@@ -128,6 +130,12 @@ def daemons_of(mode: Mode, plan: Plan | None) -> int:
     return plan.memcached.daemons if plan and daemons == 1 and mode.queues else daemons
 
 
+def voided_by(mode: Mode, plan: Plan) -> tuple[str, ...]:
+    """What of the plan takes the mode's promise away: keys that may be looked for elsewhere."""
+    spread = mode.protocol(Terms()).daemons == 1 < daemons_of(mode, plan)
+    return ("rehash",) if mode.promises and spread and plan.memcached.rehash else ()
+
+
 def require_memcached(mode: Mode, addresses: int, plan: Plan | None = None) -> None:
     """Raises PlanError when so many memcached daemons are too few for the mode."""
     needed = daemons_of(mode, plan)
@@ -144,7 +152,7 @@ def _checked(found: Any, name: str, where: str) -> Mode:
     lacks = [each for each in ("protocol", "session", "drain") if not _is_method(found, each)]
     lacks += [each for each in ("promises", "queues") if not isinstance(_of(found, each), bool)]
     excuses = _of(found, "excuses")
-    if not (isinstance(excuses, tuple) and all(each in FAULT_KINDS for each in excuses)):
+    if not (isinstance(excuses, tuple) and all(_is_excuse(each) for each in excuses)):
         lacks.append("excuses")
     if lacks:
         raise PlanError(
@@ -159,6 +167,10 @@ def _checked(found: Any, name: str, where: str) -> Mode:
         )
     mode: Mode = found
     return mode
+
+
+def _is_excuse(excuse: Any) -> bool:
+    return isinstance(excuse, str) and excuse.partition(" ")[0] in FAULT_KINDS
 
 
 def _of(found: Any, attribute: str) -> Any:

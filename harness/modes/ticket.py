@@ -1,6 +1,8 @@
 """`ticket`: a queue on memcached without a lock; any number of flushers drain it.
 
-Promise: an acknowledged vote that memcached keeps is counted. A wipe is memcached's own loss.
+Promise: an acknowledged vote that memcached keeps is counted. What it forgets, in a wipe, for want
+of memory or with its process, is memcached's own loss. On several daemons with rehashing a key has
+no certain place, and there is no promise.
 """
 
 from harness.modes.protocol_mode import ProtocolMode

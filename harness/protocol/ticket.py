@@ -39,6 +39,13 @@ What it cannot survive
     died or never heard of them, in a row, behind which the search does not look. It takes a lost
     pointer, and that many of them since the last drain.
 
+    And keys that move between daemons. Spread over several that keep their keys, the slots of one
+    that is lost are lost, as in a wipe, though the pointer's epoch may stay. But when the keys of a
+    dead daemon move to others, each process learns for itself who is dead. A slot that a voter
+    fills on one daemon is looked for by the drain on another and found empty: it is closed there,
+    the head passes, and the vote stays behind it. Two pointers can be in use at a time. The voter
+    who reads the pointer again sees none of that: it is of his epoch where he looks.
+
 Why it never says yes in doubt
     A vote whose `add` was not answered, or after which the epoch had changed, may be counted or
     not. To draw another ticket would deliver it twice if it was, so its voter is told that nobody

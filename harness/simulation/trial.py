@@ -6,7 +6,7 @@ from zlib import crc32
 
 from harness.history.store import write_parquet
 from harness.load.arrivals import planned_votes
-from harness.modes.mode import find_mode
+from harness.modes.mode import find_mode, voided_by
 from harness.modes.queues import terms
 from harness.plan import Plan
 from harness.run_folder import TrialFacts, TrialFolder, remove_raw
@@ -55,6 +55,7 @@ def play(
             mode=mode.name,
             promises=mode.promises,
             excuses=mode.excuses,
+            void_by=voided_by(mode, plan),
             planned=planned_votes(plan),
             load_start_ns=world.start_ns,
             duration_s=plan.duration_s,
