@@ -46,14 +46,26 @@ class Kind(NamedTuple):
     options: tuple[str, ...] = ()  # further fields that it heeds
 
 
+PROCESSES: Final = ("lock-holder", "site", "flusher", "memcached", "memcached-2", "mariadb")
+
 KINDS: Final[dict[str, Kind]] = {
-    "pause": Kind(("lock-holder",), "always"),
-    "wipe": Kind(("memcached",), "never"),
+    "kill": Kind(PROCESSES, "maybe", steps=True),  # it lasts until there is another process
+    "pause": Kind(PROCESSES, "always", steps=True),
+    "wipe": Kind(("memcached", "memcached-2"), "never"),
 }
 
 FAULT_KINDS: Final = tuple(KINDS)
 
-STEPS: Final[dict[str, tuple[str, ...]]] = {}
+STEPS: Final[dict[str, tuple[str, ...]]] = {
+    "lock-holder": ("before-slot",),
+    "flusher": (
+        "before-read",
+        "between-read-and-reset",
+        "between-reset-and-insert",
+        "between-insert-and-commit",
+        "between-commit-and-delete",
+    ),
+}
 """By target: at which steps of its protocol a fault can be armed."""
 
 OPTIONS: Final[tuple[str, ...]] = ()
@@ -69,6 +81,20 @@ _TIME: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(s|ms|us|)")
 def target_of(fault: Fault) -> str:
     """The target that is meant."""
     return fault.target or KINDS[fault.kind].targets[0]
+
+
+def amounts_to(kind: str, target: str) -> str:
+    """The kind of fault that it is for what lies in memcached: a killed one has forgotten it all,
+    as after a wipe. A mode that excuses itself from wipes means both."""
+    return "wipe" if kind == "kill" and target.startswith("memcached") else kind
+
+
+def overlap(one: Fault, other: Fault) -> bool:
+    """Whether two faults would strike one target at one time in some mode."""
+    apart = one.modes and other.modes and not set(one.modes) & set(other.modes)
+    first, second = sorted((one, other), key=lambda fault: fault.at_s)
+    until_s = first.at_s + first.for_s
+    return target_of(one) == target_of(other) and not apart and second.at_s < until_s
 
 
 def parse_fault(text: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import tomli_w
 from msgspec import Meta
 
 from harness.errors import PlanError
-from harness.fault import Fault, check_fault
+from harness.fault import Fault, check_fault, overlap, target_of
 from harness.slo import Slo, nearest, parse_slo
 from harness.vote import MAX_CHOICES, POLL_NAME, Poll
 
@@ -254,10 +254,13 @@ def check(plan: Plan, where: str) -> None:
                 f"{where}: fault {fault.kind} at {fault.at_s:g} s comes after the load's end "
                 f"({plan.duration_s:g} s)"
             )
-    pauses = sorted((fault.at_s, fault.for_s) for fault in plan.faults if fault.kind == "pause")
-    for (at_s, for_s), (next_at_s, _) in itertools.pairwise(pauses):
-        if next_at_s < at_s + for_s:
-            raise PlanError(f"{where}: the pause at {next_at_s:g} s begins before another ends")
+    for one, other in itertools.combinations(plan.faults, 2):
+        if overlap(one, other):
+            first, second = sorted((one, other), key=lambda fault: fault.at_s)
+            raise PlanError(
+                f"{where}: the {second.kind} of {target_of(second)} at {second.at_s:g} s begins "
+                f"before the {first.kind} at {first.at_s:g} s ends"
+            )
     plan.slos()
 
 

@@ -1,5 +1,6 @@
 """One trial: one mode, its own services, driven once through the plan. Steps 2 to 9 of a run."""
 
+import functools
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from harness.load.arrivals import planned_votes
 from harness.load.fleet import Fleet
 from harness.modes.mode import Mode, daemons_of, voided_by
 from harness.plan import Plan
-from harness.run_folder import TrialFacts, TrialFolder, remove_raw
+from harness.run_folder import RunFolder, TrialFacts, TrialFolder, remove_raw
 from harness.services.interruption import uninterrupted
 from harness.services.processes import Supervisor
 from harness.services.restarts import Restarts
@@ -127,7 +128,8 @@ def drive_load(stage: Stage, stack: Stack, mode: Mode, trial: TrialFolder, notes
     progress.step(trial.name, 5, "measure the generator's own ceiling")
     notes.keep(ceiling_per_s=fleet.measure_ceiling())
     progress.step(trial.name, 6, f"load for {plan.duration_s:g} s")
-    timetable = Timetable(applicable(plan.faults, mode.name, mode.queues), Reach(stack))
+    faults = applicable(plan.faults, mode.name, mode.queues, daemons_of(mode, plan))
+    timetable = Timetable(faults, Reach(stack), functools.partial(note_fault, trial))
 
     before_s: dict[str, float] = {}
 
@@ -148,6 +150,7 @@ def drive_load(stage: Stage, stack: Stack, mode: Mode, trial: TrialFolder, notes
             progress.step(trial.name, 7, "heal")
             notes.keep(faults=timetable.heal(), cpu_s=used_since(before_s, stack.cpu_s()))
             notes.keep(site_in_flight=mean_during_load(samples, notes.facts))
+    stack.require_alive()  # also what a fault brought down
     notes.keep(
         missing_generators=report.missing_generators,
         in_flight_sampled=report.in_flight_mean,
@@ -155,6 +158,11 @@ def drive_load(stage: Stage, stack: Stack, mode: Mode, trial: TrialFolder, notes
         longest_block_ms=report.longest_block_ms,
     )
     require_whole_recording(trial)
+
+
+def note_fault(trial: TrialFolder, event: str, told: Any) -> None:
+    """Keep in the run's events that a fault begins, or is over."""
+    RunFolder(trial.path.parent).note_event(event, trial=trial.name, fault=told)
 
 
 def used_since(before_s: dict[str, float], now_s: dict[str, float]) -> dict[str, float]:

@@ -62,7 +62,7 @@ def test_a_negative_rate_is_refused_with_its_place():
                     {"kind": "pause", "target": "lock-holder", "at_s": 2.0, "for_s": 1.0},
                 ]
             },
-            "before another ends",
+            "before the pause at 1 s ends",
         ),
         ({"seed": True}, "seed"),
     ],

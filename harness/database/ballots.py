@@ -11,10 +11,11 @@ import pymysql
 from pymysql.connections import Connection
 from pymysql.cursors import Cursor, SSCursor
 
+from harness.armed import ArmedPage, Passage, step
 from harness.database.connections import connect
 from harness.database.heads import move
 from harness.database.link import Failure, Link
-from harness.history.journal import Journal
+from harness.history.journal import Journal, Role
 from harness.history.store import BALLOT_COLUMNS
 from harness.protocol.commands import COMMAND_CODES, InsertBallots, Move, Status
 from harness.vote import Poll, Vote
@@ -38,6 +39,9 @@ COUNT: Final = "SELECT choice, COUNT(*) FROM pollstorm_ballots WHERE poll = %s G
 FIND_POLL: Final = "SELECT question, choices FROM pollstorm_polls WHERE name = %s"
 
 INSERT: Final = COMMAND_CODES[InsertBallots]
+BEFORE_INSERT: Final = step(Role.FLUSHER, INSERT, Passage.BEFORE_INSERT)
+BEFORE_COMMIT: Final = step(Role.FLUSHER, INSERT, Passage.BEFORE_COMMIT)
+AFTER_COMMIT: Final = step(Role.FLUSHER, INSERT, Passage.AFTER_COMMIT)
 
 
 class Delivery(Enum):
@@ -67,9 +71,16 @@ FAILED: Final = {
 class Ballots:
     """One thread's ballots, over a connection of its own."""
 
-    def __init__(self, url: str, timeout_s: float, journal: Journal | None) -> None:
+    def __init__(
+        self,
+        url: str,
+        timeout_s: float,
+        journal: Journal | None,
+        armed: ArmedPage | None = None,
+    ) -> None:
         self.link = Link(url, timeout_s)
         self.journal = journal
+        self._armed = armed
 
     def insert(self, vote: Vote, *, copy: bool = False) -> Delivery:
         """Insert one vote; the statement commits. Never raises for what the database does.
@@ -95,17 +106,35 @@ class Ballots:
     ) -> Delivery:
         """Insert all votes and move the heads, in one transaction: all is committed or nothing.
 
-        Never raises for what the database does.
+        Never raises for what the database does. A fault that is armed at a step of the transaction
+        is met only if there are votes.
         """
+
+        def transaction(connection: "Connection[Cursor]") -> Delivery:
+            connection.begin()
+            with connection.cursor() as cursor:
+                if not move(cursor, moves):
+                    connection.rollback()
+                    return Delivery.OVERTAKEN
+                for start in range(0, len(rows), rows_per_statement):
+                    cursor.executemany(statement, rows[start:][:rows_per_statement])
+            if rows:
+                self._meet(BEFORE_COMMIT)
+            connection.commit()
+            return Delivery.COUNTED
+
+        statement = COPY if copies else INSERT_MANY
+        rows = [vote_row(vote) for vote in votes]
+        if rows:
+            self._meet(BEFORE_INSERT)
         if self.journal:
             self.journal.open(INSERT)
-        statement = COPY if copies else INSERT_MANY
-        ended = self.link.attempt(
-            lambda connection: _insert_many(connection, statement, votes, rows_per_statement, moves)
-        )
+        ended = self.link.attempt(transaction)
         delivery = FAILED[ended] if isinstance(ended, Failure) else ended
         if self.journal:
             self.journal.close(STATUSES[delivery], len(votes))
+        if rows and delivery is Delivery.COUNTED:
+            self._meet(AFTER_COMMIT)
         return delivery
 
     def count(self, poll: Poll) -> tuple[int, ...]:
@@ -133,6 +162,10 @@ class Ballots:
         """Drop the connection, whatever state it is in."""
         self.link.close()
 
+    def _meet(self, here: int) -> None:
+        if self._armed and self._armed.steps[here]:
+            self._armed.meet(here)
+
 
 def _insert_one(connection: "Connection[Cursor]", vote: Vote) -> Delivery:
     with connection.cursor() as cursor:
@@ -148,25 +181,6 @@ def _insert_copy(connection: "Connection[Cursor]", vote: Vote) -> Delivery:
         cursor.execute(COUNTED_AS, (vote.vote_id,))
         same = cursor.fetchone() == (vote.poll, vote.choice)
     return Delivery.COUNTED if same else Delivery.CONFLICT
-
-
-def _insert_many(
-    connection: "Connection[Cursor]",
-    statement: str,
-    votes: Sequence[Vote],
-    rows_per_statement: int,
-    moves: Sequence[Move],
-) -> Delivery:
-    rows = [vote_row(vote) for vote in votes]
-    connection.begin()
-    with connection.cursor() as cursor:
-        if not move(cursor, moves):
-            connection.rollback()
-            return Delivery.OVERTAKEN
-        for start in range(0, len(rows), rows_per_statement):
-            cursor.executemany(statement, rows[start:][:rows_per_statement])
-    connection.commit()
-    return Delivery.COUNTED
 
 
 def vote_row(vote: Vote) -> tuple[int, str, int, str]:

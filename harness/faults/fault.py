@@ -1,6 +1,7 @@
 """What a fault can reach, and what it says of itself afterwards."""
 
 import threading
+from collections import defaultdict
 from dataclasses import dataclass, field
 from time import monotonic_ns
 from typing import ClassVar, Final, NamedTuple
@@ -31,6 +32,10 @@ class Reach:
     stack: Stack
     ended: threading.Event = field(default_factory=threading.Event)
     """Set when the load has ended: whatever a fault did, it undoes now."""
+    arming: defaultdict[int, threading.Lock] = field(
+        default_factory=lambda: defaultdict(threading.Lock)
+    )
+    """By role: who arms a step of it."""
 
     @property
     def armed(self) -> ArmedPage:

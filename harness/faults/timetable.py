@@ -3,37 +3,58 @@
 import threading
 from collections.abc import Callable
 from time import monotonic_ns
-from typing import Final
+from typing import Any, Final, TypeAlias
+
+import msgspec
 
 from harness.errors import PollstormError
-from harness.fault import Fault, target_of
-from harness.faults import pause, wipe
-from harness.faults.fault import Met, Reach
+from harness.fault import Fault, describe, target_of
+from harness.faults import kill, pause, wipe
+from harness.faults.fault import DAEMONS, Met, Reach
 from harness.result import FaultRecord
 
 START: Final[dict[str, Callable[[Fault, Reach], Met | None]]] = {
+    "kill": kill.start,
     "pause": pause.start,
     "wipe": wipe.start,
 }
-NEEDS_QUEUE: Final = ("pause",)
-END_S: Final = 10.0  # longer than any fault needs to notice that the load has ended
+OF_QUEUES: Final = ("lock-holder", "flusher")
+END_S: Final = (
+    45.0  # longer than a MariaDB needs to come back, in which no other fault lasts longer
+)
 
 
-def applicable(faults: tuple[Fault, ...], mode: str, queues: bool) -> tuple[Fault, ...]:
-    """The faults that have a target in the mode."""
+def applicable(
+    faults: tuple[Fault, ...], mode: str, queues: bool, daemons: int = len(DAEMONS)
+) -> tuple[Fault, ...]:
+    """The faults that have a target in the mode, which has so many memcached daemons."""
+    present = DAEMONS[:daemons]
+
+    def has(target: str) -> bool:
+        if target in DAEMONS:
+            return target in present
+        return queues or target not in OF_QUEUES
+
     return tuple(
         fault
         for fault in faults
-        if (not fault.modes or mode in fault.modes) and (queues or fault.kind not in NEEDS_QUEUE)
+        if (not fault.modes or mode in fault.modes) and has(target_of(fault))
     )
+
+
+Note: TypeAlias = Callable[[str, Any], None]
+"""Told that "fault begins", with its description, and "fault is over", with its record."""
 
 
 class Timetable:
     """One thread per fault, from `begin` to `heal`."""
 
-    def __init__(self, faults: tuple[Fault, ...], reach: Reach) -> None:
+    def __init__(
+        self, faults: tuple[Fault, ...], reach: Reach, note: Note = lambda *_: None
+    ) -> None:
         self._faults = faults
         self._reach = reach
+        self._note = note
         self._start_ns = 0
         self._records: dict[int, FaultRecord] = {}
         self._threads: list[threading.Thread] = []
@@ -60,12 +81,13 @@ class Timetable:
         met: Met | None = None
         why = "the load ended before it"
         if not early:
+            self._note("fault begins", describe(fault))
             try:
                 met = START[fault.kind](fault, self._reach)
                 why = "did not meet its target"
             except PollstormError as error:
                 why = str(error)
-        self._records[number] = FaultRecord(
+        record = FaultRecord(
             kind=fault.kind,
             target=(met and met.target) or target_of(fault),
             start_s=self._seconds(met.at_ns if met and met.at_ns else begin_ns),
@@ -73,6 +95,8 @@ class Timetable:
             hit=met is not None,
             detail=met.detail if met else why,
         )
+        self._records[number] = record
+        self._note("fault is over", msgspec.to_builtins(record))
 
     def _seconds(self, moment_ns: int) -> float:
         return round((moment_ns - self._start_ns) / 1e9, 4)

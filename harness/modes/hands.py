@@ -42,18 +42,19 @@ class Hands:
             for address in deployment.memcached
         ]
         page = Path(deployment.folder) / ARMED_PAGE
+        armed = ArmedPage(page) if page.exists() else None
         executor = MemcachedExecutor(
             self.clients,
             role,
             patience_ns=round(plan.queue.patience_s * NS_PER_S),
             journal=journal,
-            armed=ArmedPage(page) if page.exists() else None,
+            armed=armed,
         )
         self._memcached: MemcachedExecutor | SpreadExecutor = executor
         if daemons == 1 < plan.memcached.daemons:
             dead_s = plan.memcached.dead_s if plan.memcached.rehash else None
             self._memcached = SpreadExecutor(executor, Ring(plan.memcached.daemons, dead_s))
-        self.ballots = Ballots(deployment.database, plan.database.timeout_s, journal)
+        self.ballots = Ballots(deployment.database, plan.database.timeout_s, journal, armed)
         self._database = DatabaseExecutor(self.ballots, plan.flusher.batch_rows)
 
     def execute(self, command: Command) -> Reply:

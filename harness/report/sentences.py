@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from harness.errors import Exit
+from harness.fault import amounts_to
 from harness.report.notation import count, number, share, times
 from harness.result import Accounts, FaultRecord, ModeResult, RunResult, SloResult
 from harness.slo import SLO_FIGURES
@@ -81,7 +82,7 @@ def not_covered(whose: str, result: ModeResult) -> str:
     happened = [
         f"a {fault.kind} of {fault.target}"
         for fault in result.faults
-        if fault.hit and fault.kind in result.promise_void_by
+        if fault.hit and amounts_to(fault.kind, fault.target) in result.promise_void_by
     ]
     return f"{whose} promise does not cover {_joined(list(dict.fromkeys(happened)))}"
 
@@ -162,10 +163,12 @@ def slo_value(slo: SloResult) -> str:
 
 def fault_sentence(fault: FaultRecord) -> str:
     """What was done, to whom, and whether it met its aim."""
+    at = f"{fault.kind} of {fault.target} at {number(fault.start_s)} s"
+    if not fault.hit:
+        return f"{at} missed: {fault.detail}."
     lasted_s = fault.end_s - fault.start_s
-    during = f" for {number(lasted_s)} s" if lasted_s >= INSTANT_S else ""
-    aim = "" if fault.hit else " It did not meet its aim."
-    return f"{fault.kind} of {fault.target} at {number(fault.start_s)} s{during}.{aim}"
+    return at + (f" for {number(lasted_s)} s." if lasted_s >= INSTANT_S else ".")
+
 
 
 def exit_sentence(result: RunResult) -> str:

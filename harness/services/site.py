@@ -1,12 +1,15 @@
 """The vote server as a child."""
 
 import http.client
+import math
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import msgspec
+import psutil
 
 from harness.plan import Deployment
 from harness.services.ports import on_free_port, require_free
@@ -26,6 +29,23 @@ class SiteServer:
         self.host = host
         self.port = port
         self.url = f"http://{host}:{port}"
+        self.respawned_s = -math.inf  # CLOCK_MONOTONIC, when it last began to replace a worker
+
+    def workers(self) -> list[psutil.Process]:
+        """Those of its processes that take votes just now, by process id.
+
+        Each has a listener of its own. The first process, which starts them, has none.
+        """
+        workers = []
+        with suppress(psutil.NoSuchProcess):
+            for worker in psutil.Process(self.child.pid).children():
+                with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                    if any(
+                        socket.status == psutil.CONN_LISTEN
+                        for socket in worker.net_connections("tcp")
+                    ):
+                        workers.append(worker)
+        return sorted(workers, key=lambda worker: worker.pid)
 
     def stop(self) -> None:
         """Finish the requests under way and end; after STOP_LIMIT_S end in any case."""
