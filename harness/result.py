@@ -123,6 +123,13 @@ class SloResult(msgspec.Struct, frozen=True, kw_only=True):
     held: bool
 
 
+class CauseCount(msgspec.Struct, frozen=True, kw_only=True):
+    """Certificates that name one cause."""
+
+    certain: int
+    probable: int
+
+
 class ModeResult(msgspec.Struct, frozen=True, kw_only=True):
     """One mode: one trial, or all its trials together (`trials` then has each alone)."""
 
@@ -143,6 +150,8 @@ class ModeResult(msgspec.Struct, frozen=True, kw_only=True):
     lost_range: tuple[int, int] | None = None  # over repetitions
     trials: tuple["ModeResult", ...] = ()
     promise_void_by: tuple[str, ...] = ()  # kinds of faults that hit and that it does not cover
+    causes: dict[str, CauseCount] = {}  # of lost, altered and doubled votes, by cause
+    unexplained: int = 0  # lost, altered and doubled votes for which no cause was found
     name: str = ""  # of the trial's folder in the run folder; empty for several trials together
 
 

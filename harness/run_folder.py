@@ -4,6 +4,7 @@
     <run>/simulation.json        only of a simulated run: the service times that it was played with
     <run>/tables/*.csv  figures/*.png  logs/*
     <run>/<trial>/ledger.parquet journal.parquet ballots.parquet trial.json
+    <run>/<trial>/certificates.parquet   why votes were lost, altered or doubled
     <run>/<trial>/raw/*          the records as they were written, until they are Parquet
 
 A trial is a mode's name, with `.2`, `.3` … for its repetitions.
@@ -57,6 +58,7 @@ class TrialFolder:
         self.ledger = path / "ledger.parquet"
         self.journal = path / "journal.parquet"
         self.ballots = path / "ballots.parquet"
+        self.certificates = path / "certificates.parquet"
         self.facts_file = path / "trial.json"
 
     @property
@@ -163,6 +165,15 @@ class RunFolder:
         line = {"utc": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event}
         with self.events_file.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line | details) + "\n")
+
+    def was_cut_short(self) -> bool:
+        """Whether a run began here and did not say that it ended: it was killed, or goes on."""
+        try:
+            lines = self.events_file.read_text(encoding="utf-8").splitlines()
+        except OSError:
+            return False
+        events = [line.partition('"event": ')[2].partition(",")[0].rstrip("}") for line in lines]
+        return '"started"' in events and '"ended"' not in events
 
     def point_latest_here(self) -> None:
         """Make `<parent>/latest` a link to this run."""

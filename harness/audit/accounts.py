@@ -72,6 +72,29 @@ def settle_files(ledger: Path, ballots: Path, facts: TrialFacts) -> Accounts:
     return _accounts(counts, facts)
 
 
+def condemned(trial: TrialFolder, facts: TrialFacts) -> list[tuple[int, str]]:
+    """The ids of all lost, altered and doubled votes, each with its fate. Raises HistoryError.
+
+    The conditions are those of the accounts `lost`, `altered` and `duplicated`; a vote that is
+    altered and doubled is there twice.
+    """
+    conditions = {
+        "lost": f"acknowledged AND NOT has_ballot AND {str(facts.drained).lower()}",
+        "altered": "acknowledged AND has_ballot AND NOT as_cast",
+        "doubled": "recorded AND extra > 0",
+    }
+    with reading(trial.ledger, trial.ballots) as connection:
+        votes = _votes(connection, trial.ledger, trial.ballots, grouped=True)
+        parts = [
+            f"SELECT vote::UBIGINT AS vote, '{fate}' AS fate FROM votes WHERE {condition}"
+            for fate, condition in conditions.items()
+        ]
+        sql = (
+            f"WITH votes AS MATERIALIZED ({votes}) {' UNION ALL '.join(parts)} ORDER BY fate, vote"
+        )
+        return connection.execute(sql).fetchall()
+
+
 def nothing_known(facts: TrialFacts) -> Accounts:
     """Accounts of a trial whose histories cannot be read: all zero but what was planned."""
     planned = sum((facts.planned or {}).values())

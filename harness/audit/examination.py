@@ -12,6 +12,8 @@ from harness.analysis.latency import counted_after, lag, latency
 from harness.analysis.rates import rates
 from harness.analysis.validity import judge_measurement
 from harness.audit.accounts import nothing_known, settle
+from harness.audit.certificate import UNKNOWN
+from harness.audit.certificates import certify, count_causes, write_certificates
 from harness.audit.locks import lock_figures, no_lock
 from harness.audit.recovery import recover
 from harness.audit.verdict import (
@@ -28,6 +30,7 @@ from harness.plan import Plan
 from harness.result import (
     SCHEMA_VERSION,
     Accounts,
+    CauseCount,
     CountedAfter,
     Generator,
     Lag,
@@ -73,6 +76,14 @@ class JournalFigures(NamedTuple):
     reasons: tuple[str, ...]
 
 
+class Certified(NamedTuple):
+    """The causes of a trial's condemned votes; `reasons`: why some are not known."""
+
+    causes: dict[str, CauseCount]
+    unexplained: int
+    reasons: tuple[str, ...]
+
+
 def examine(trial: TrialFolder, plan: Plan) -> Examination:
     """One trial. A history that cannot be read gives verdict unknown, and the reason.
 
@@ -89,13 +100,14 @@ def examine(trial: TrialFolder, plan: Plan) -> Examination:
     except (HistoryError, RecordingError) as error:
         return Examination(trial, _unreadable(trial, facts, str(error)), readable=False)
     journal = _journal_figures([trial], plan)
+    certified = _certified(trial, facts, accounts, plan)
     votes = judge_votes(accounts, facts)
     doubts = (*measurement.reasons, *journal.reasons)
     result = ModeResult(
         verdict=Verdict(
             votes=votes.votes,
             measurement="invalid" if doubts else "sound",
-            reasons=(*votes.reasons, *doubts),
+            reasons=(*votes.reasons, *certified.reasons, *doubts),
             lost_at_most_per_vote=votes.lost_at_most_per_vote,
         ),
         promises=facts.promises,
@@ -107,6 +119,8 @@ def examine(trial: TrialFolder, plan: Plan) -> Examination:
         lock=journal.lock,
         generator=measurement.generator,
         faults=facts.faults,
+        causes=certified.causes,
+        unexplained=certified.unexplained,
         name=trial.name,
     )
     result = msgspec.structs.replace(result, slo=_slo_results(plan, result))
@@ -152,6 +166,8 @@ def combine(examined: Sequence[Examination], plan: Plan) -> ModeResult:
         lock=journal.lock,
         generator=_mean([result.generator for result in readable]),
         faults=faults,
+        causes=_all_causes(results),
+        unexplained=sum(result.unexplained for result in results),
         lost_range=(min(lost), max(lost)),
         trials=results,
     )
@@ -196,6 +212,28 @@ def audit_run(
     return result
 
 
+def audit_again(folder: RunFolder) -> RunResult:
+    """Audit it as the run did, with the command and the time that the run was started with.
+
+    Raises PlanError when the folder's plan cannot be read.
+    """
+    try:
+        before = folder.result()
+        command, partial = before.command, before.partial
+    except PlanError:  # none, or none that can be read: it is written anew
+        command, partial = f"pollstorm run {folder.plan_file}", False
+    partial = partial or is_partial(folder) or folder.was_cut_short()
+    return audit_run(folder, command=command, started_utc=None, partial=partial)
+
+
+def is_partial(folder: RunFolder) -> bool:
+    """Whether a trial of the plan is missing or did not run to its end."""
+    plan = folder.plan()
+    trials = [trial for found in folder.trials().values() for trial in found]
+    missing = len(trials) < len(plan.modes) * plan.repeat
+    return missing or any(trial.read_facts().partial for trial in trials)
+
+
 def exit_code(verdict: Verdict, modes: dict[str, ModeResult]) -> Exit:
     """What a verb that ends with this verdict says to the shell.
 
@@ -208,13 +246,43 @@ def exit_code(verdict: Verdict, modes: dict[str, ModeResult]) -> Exit:
     votes = {verdict.votes, *(mode.verdict.votes for mode in modes.values())}
     if any(mode.promise_kept is False for mode in modes.values()):
         return Exit.BROKEN_PROMISE
-    if "unknown" in votes:
+    if "unknown" in votes or any(UNKNOWN in mode.causes for mode in modes.values()):
         return Exit.INCONCLUSIVE
     if missed_on_votes:
         return Exit.BROKEN_PROMISE
     if verdict.measurement == "invalid":
         return Exit.INCONCLUSIVE
     return Exit.BROKEN_PROMISE if missed else Exit.OK
+
+
+def _certified(trial: TrialFolder, facts: TrialFacts, accounts: Accounts, plan: Plan) -> Certified:
+    """Why votes were lost, altered or doubled. The certificates are kept in the trial's folder."""
+    condemned = accounts.lost + accounts.altered + accounts.duplicated
+    if not plan.site.journal:
+        reason = f"No journal was kept, so nobody can say why {condemned} votes went wrong."
+        return Certified({}, condemned, (reason,) if condemned else ())
+    try:
+        frame = certify(trial, facts)
+        write_certificates(trial, frame)
+    except HistoryError as error:
+        reason = f"Nobody can say why {condemned} votes went wrong: {error}."
+        return Certified({}, condemned, (reason,) if condemned else ())
+    causes = count_causes(frame)
+    unexplained = int((frame["cause"] == UNKNOWN).sum())
+    reason = f"The audit failed to explain {unexplained} votes: `pollstorm explain` shows them."
+    return Certified(causes, unexplained, (reason,) if unexplained else ())
+
+
+def _all_causes(results: Sequence[ModeResult]) -> dict[str, CauseCount]:
+    names = sorted({name for result in results for name in result.causes})
+    none = CauseCount(certain=0, probable=0)
+    return {
+        name: CauseCount(
+            certain=sum(result.causes.get(name, none).certain for result in results),
+            probable=sum(result.causes.get(name, none).probable for result in results),
+        )
+        for name in names
+    }
 
 
 def _figures(trials: Sequence[TrialFolder], accounts: Accounts) -> Figures:
