@@ -9,6 +9,7 @@ from harness.protocol.commands import Key, Machine
 from harness.protocol.queue import Drained, DrainEnd, Queue
 from harness.simulation.events import Act, Events
 from harness.simulation.performer import Performer
+from harness.simulation.process import Process
 from harness.simulation.site import kept_totals
 
 NS_PER_S: Final = 1_000_000_000
@@ -48,6 +49,19 @@ class SimulatedFlusher:
         self._give_up_ns = 0
         self._waits = count(1)
         self._awaited = 0
+
+    @property
+    def process(self) -> Process:
+        return self._performer.process
+
+    def leave_open(self) -> None:
+        """Its process has died: what was under way stays open in the journal."""
+        self._performer.leave_open()
+
+    def has_sent(self, command: object) -> bool:
+        """Whether this very command is under way to a server, for all that is known here."""
+        lines = self._performer.lines
+        return any(line.exchange is not None and line.exchange.command is command for line in lines)
 
     def start(self, turn: float) -> None:
         """The first drain after this share of the interval."""

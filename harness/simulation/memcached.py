@@ -114,6 +114,8 @@ class SimulatedMemcached:
         self._memory_mib = memory_mib
         self._evict = evict
         self._tick_ns = tick_ns
+        self.on_eviction: Callable[[str], object] | None = None
+        """Told the key of each item that goes for want of memory, just before it goes."""
         self._carry_out: Final[dict[type[MemcachedCommand], Callable[[Any, int], Reply]]] = {
             Get: self._get,
             Set: self._set,
@@ -131,6 +133,11 @@ class SimulatedMemcached:
         """`flush_all`: all that is there now is missing from now on."""
         self._cas += 1
         self._wiped_cas = self._cas
+
+    def squeeze(self) -> Callable[[], None]:
+        """Hand out no more pages until the returned function is called."""
+        slabs = self._slabs
+        return slabs.close()
 
     def restart(self) -> None:
         """Begin anew, with nothing."""
@@ -302,6 +309,8 @@ class SimulatedMemcached:
             if evict:
                 removable.append(item)
                 self.evictions += 1
+                if self.on_eviction:
+                    self.on_eviction(item.name)
             break
         for item in removable:
             self._unlink(item)

@@ -35,6 +35,7 @@ from harness.protocol.commands import (
 from harness.simulation.cores import Cores, Thread
 from harness.simulation.daemons import Answered, CountBallots
 from harness.simulation.events import Act, Events
+from harness.simulation.lines import Line, unheard
 from harness.simulation.process import Process
 from harness.simulation.records import ThreadJournal
 from harness.simulation.service_times import Draw
@@ -113,6 +114,7 @@ class Performer(Thread):
         "_result",
         "_role",
         "journal",
+        "lines",
         "process",
     )  # fmt: skip
 
@@ -125,9 +127,12 @@ class Performer(Thread):
         memcached: Sequence[Connection],
         database: Connection,
         journal: ThreadJournal,
+        lines: Sequence[Line] = (),
     ) -> None:
+        """`lines`: the same connections, where something can befall them."""
         super().__init__(cores, process.gil)
         self.process = process
+        self.lines = lines
         self.journal = journal
         self._role = role
         self._habits = habits
@@ -168,6 +173,15 @@ class Performer(Thread):
         self.journal.start_operation(queue)
         if not self._finishing:  # otherwise it computes as it is
             self._ready()
+
+    def leave_open(self) -> None:
+        """The process has died: a command that was sent, and not heard of, stays open in the
+        journal."""
+        asked = self._asked
+        for line in self.lines:
+            exchange = line.exchange
+            if self._machine is not None and exchange is not None and exchange.command is asked:
+                self._write(asked, unheard(asked, Status.LOST), 0)
 
     def granted(self, start_ns: int) -> int:
         """Hear the reply, learn what is wanted next."""
@@ -294,6 +308,13 @@ class Performer(Thread):
         gil = self._gil
         if gil is None or gil.take(self):
             self.cores.wake(self)
+
+    def _write(self, asked: Any, reply: Reply, end_ns: int) -> None:
+        """The record of any command."""
+        if type(asked) not in OF_MEMCACHED:
+            self._record(asked, reply, end_ns)
+        elif asked.key.kind is not UNRECORDED:
+            self.journal.memcached(asked, reply, end_ns)
 
     def _record(self, asked: Any, reply: Reply, end_ns: int) -> None:
         """Into the journal, as a real site does, in which nothing is of results pages."""

@@ -98,6 +98,11 @@ class ThreadJournal:
         self.begin_ns = 0
         """When the command that is under way was sent."""
 
+    @property
+    def operation(self) -> tuple[int, int, int, int, int]:
+        """Role, process, thread, number and queue of the machine's run that is recorded now."""
+        return self._role, self._pid, self._thread, self._operation, self._queue
+
     def start_operation(self, queue: int) -> None:
         """The next records belong to a new machine's run on that queue."""
         self._operation += 1

@@ -26,6 +26,7 @@ STATUS_OF: Final = {
 }
 """HTTP status; as `modes.voting` and `site.votes` have it."""
 PAGE: Final = 200
+NO_PAGE: Final = 503  # the database does not say
 TOTALS: Final = b"totals"  # their size makes no difference here
 Told: TypeAlias = Callable[[int], None]
 
@@ -36,6 +37,8 @@ class Request(NamedTuple):
     kind: RequestKind
     vote: Vote | None
     told: Told
+    broken: Act
+    """Called instead when the process dies before it has answered."""
 
 
 class Front(Thread):
@@ -81,7 +84,9 @@ class Work(NamedTuple):
             found = yield Get(self.totals_key)
             if found.status is Status.OK:
                 return PAGE
-        yield COUNT  # type: ignore[misc]  # not a protocol's command
+        counted = yield COUNT  # type: ignore[misc]  # not a protocol's command
+        if counted.status is not Status.OK:
+            return NO_PAGE
         if self.totals_life_s is not None:
             yield Add(self.totals_key, TOTALS, self.totals_life_s)
         return PAGE
@@ -98,36 +103,63 @@ def totals_key(prefix: str, poll: str) -> Key:
 
 
 class Worker:
-    """One process of the site."""
+    """One process of the site, and after its death the one that takes its place."""
 
     def __init__(
         self,
-        process: Process,
+        start: Callable[[], Process],
         work: Work,
         front: Callable[[Callable[[Request], None]], Front],
         threads: Callable[[Process], list[Performer]],
         python_ns: Draw,
         finished: Act,
     ) -> None:
-        self.process = process
-        self.inside = 0
-        """Requests that have arrived and are not answered."""
+        """`start`: a new process; `finished`: called whenever a request is through."""
+        self._start = start
         self._work = work
-        self._front = front(self._take_in)
-        self._idle = threads(process)
-        self._waiting: deque[Request] = deque()
+        self._make_front = front
+        self._make_threads = threads
         self._python_ns = python_ns
         self._finished = finished
+        self._inside: dict[Request, None] = {}
+        self.restart()
+
+    @property
+    def inside(self) -> int:
+        """Requests that have arrived and are not answered."""
+        return len(self._inside)
+
+    def restart(self) -> None:
+        """Begin anew in another process."""
+        self.process = process = self._start()
+        self.threads = tuple(self._make_threads(process))
+        self._front = self._make_front(lambda request: self._take_in(process, request))
+        self._idle = list(self.threads)
+        self._waiting: deque[Request] = deque()
+
+    def die(self) -> None:
+        """With it go all requests that are inside: their voters see a broken connection."""
+        self.process.die()
+        broken, self._inside = self._inside, {}
+        for request in broken:
+            request.broken()
+        self._finished()
 
     def ask(self, request: Request) -> None:
         """A request arrives at the process."""
-        self.inside += 1
+        if self.process.dead:
+            request.broken()
+            return
+        self._inside[request] = None
+        front = self._front
         if self.process.stopped:
-            self.process.hold(lambda: self._front.ask(request))
+            self.process.hold(lambda: front.ask(request))
         else:
-            self._front.ask(request)
+            front.ask(request)
 
-    def _take_in(self, request: Request) -> None:
+    def _take_in(self, process: Process, request: Request) -> None:
+        if process.dead:
+            return
         if self._idle:
             self._serve(self._idle.pop(), request)
         else:
@@ -140,7 +172,7 @@ class Worker:
             machine, number = self._work.vote(request.vote)  # type: ignore[assignment]
 
         def done(result: Receipt | int) -> None:
-            self.inside -= 1
+            del self._inside[request]
             request.told(STATUS_OF[result] if isinstance(result, Receipt) else result)
             if self._waiting:
                 self._serve(thread, self._waiting.popleft())

@@ -5,6 +5,7 @@ leaves the class that it was given to: moving pages is the business of a backgro
 """
 
 from bisect import bisect_left
+from collections.abc import Callable
 from typing import Final
 
 MIB: Final = 1024 * 1024
@@ -47,6 +48,15 @@ class Slabs:
         self._pages_left = memory_mib
         self._pages = [0] * len(CHUNK_SIZES)
         self._free = [0] * len(CHUNK_SIZES)
+
+    def close(self) -> Callable[[], None]:
+        """Have no more pages; the returned function gives them back."""
+        kept, self._pages_left = self._pages_left, 0
+
+        def reopen() -> None:
+            self._pages_left += kept
+
+        return reopen
 
     def take(self, size_class: int) -> bool:
         """Take a free chunk; a class without any gets a page, its first one even over the limit."""

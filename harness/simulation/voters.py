@@ -54,6 +54,11 @@ class Attempt:
         if not self.answered:
             self.crowd.end(self, outcome_of(status), status, Trouble.NONE)
 
+    def broken(self) -> None:
+        """The connection ended before the answer came."""
+        if not self.answered:
+            self.crowd.end(self, Outcome.UNKNOWN, 0, Trouble.BROKEN)
+
     def send(self) -> None:
         self.crowd.send(self)
 
@@ -145,13 +150,26 @@ class Crowd:
         if self._kinds[row] == RequestKind.VOTE:
             vote_id = VoteId(self._votes[row])
             vote = Vote(vote_id, self._poll, self._choices[row], f"v{vote_id:016x}")
+        if not self._choose(attempt):
+            self.end(attempt, Outcome.REFUSED, 0, Trouble.NOT_CONNECTED)
+            return
+        request = Request(KINDS[self._kinds[row]], vote, attempt.told, attempt.broken)
+        worker = self._workers[attempt.worker]
+        self._events.at(now_ns + self._way_ns(), lambda: worker.ask(request))
+
+    def _choose(self, attempt: Attempt) -> bool:
+        """A process of the site that takes the connection; all listen on one port."""
+        workers = self._workers
         if self._voters.keep_alive and self._kept_alive:
             attempt.worker = self._kept_alive.pop()
         else:
-            attempt.worker = self._random.randrange(len(self._workers))
-        request = Request(KINDS[self._kinds[row]], vote, attempt.told)
-        worker = self._workers[attempt.worker]
-        self._events.at(now_ns + self._way_ns(), lambda: worker.ask(request))
+            attempt.worker = self._random.randrange(len(workers))
+        if workers[attempt.worker].process.dead:
+            alive = [n for n, worker in enumerate(workers) if not worker.process.dead]
+            if not alive:
+                return False
+            attempt.worker = self._random.choice(alive)
+        return True
 
     def end(self, attempt: Attempt, outcome: Outcome, status: int, trouble: Trouble) -> None:
         """The attempt is over: write it down, come again, or be free."""

@@ -10,21 +10,24 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from harness.fault import Fault, target_of
-from harness.faults import pause
 from harness.faults.timetable import applicable
 from harness.history.journal import Role
 from harness.load.arrivals import NS_PER_S, schedule
 from harness.modes.queues import queues
 from harness.plan import Plan
+from harness.protocol.commands import Status
 from harness.protocol.queue import VotingProtocol
 from harness.result import FaultRecord
 from harness.simulation.cores import Cores
+from harness.simulation.coroner import Coroner
 from harness.simulation.daemons import CommitLog, Costs, Database, MemcachedDaemon
 from harness.simulation.database import SimulatedDatabase
 from harness.simulation.events import Events
+from harness.simulation.faults import Trouble
 from harness.simulation.flusher import SimulatedFlusher
+from harness.simulation.lines import Author, Line, Server, Weather
 from harness.simulation.memcached import SimulatedMemcached
-from harness.simulation.performer import Armed, Habits, Performer
+from harness.simulation.performer import Armed, Connection, Habits, Performer
 from harness.simulation.process import Process
 from harness.simulation.records import Records, ThreadJournal
 from harness.simulation.service_times import Draws, ServiceTimes
@@ -36,6 +39,8 @@ BEGIN_NS: Final = NS_PER_S
 LEAD_NS: Final = NS_PER_S  # until the load starts; the flushers are at work by then
 SAMPLE_NS: Final = 25_000_000  # as a real trial samples its gauges
 FIRST_PID: Final = 1000
+MEMCACHED: Final = ("memcached", "memcached-2")
+MARIADB: Final = "mariadb"
 
 
 class Told(NamedTuple):
@@ -50,8 +55,15 @@ class World:
     """One mode under one plan, once."""
 
     def __init__(
-        self, plan: Plan, mode: Told, times: ServiceTimes, cores: int, seed: tuple[int, ...]
+        self,
+        plan: Plan,
+        mode: Told,
+        times: ServiceTimes,
+        cores: int,
+        seed: tuple[int, ...],
+        coroner: Coroner | None = None,
     ) -> None:
+        """`coroner`: sees all that the stores do."""
         self.plan = plan
         self.mode = mode
         self.events = Events(BEGIN_NS)
@@ -66,7 +78,13 @@ class World:
         self._times = times
         events = self.events
         self._cores = Cores(events, cores, draws.of("wake", times.wake_ns), times.switch_each_ns)
-        self._armed = Armed()
+        self.armed = Armed()
+        self.random = Random(int(draws.generator("faults").integers(2**63)))
+        """Of whatever a fault leaves to chance."""
+        self.coroner = coroner
+        self._applicable = applicable(plan.faults, mode.name, mode.protocol.drain is not None)
+        self._on_lines = coroner is not None or not all(map(_is_harmless, self._applicable))
+        self._troubles: list[Trouble] = []
         self._pids = FIRST_PID
         self._habits = Habits(
             events,
@@ -75,7 +93,7 @@ class World:
             draws.of("awakened", times.awakened_ns),
             draws.of("oversleep", times.oversleep_ns),
             round(plan.queue.patience_s * NS_PER_S),
-            self._armed,
+            self.armed,
         )
         self._build_daemons()
         self._build_site()
@@ -88,8 +106,7 @@ class World:
             flusher.start(number / len(self.flushers))
         for crowd in self.crowds:
             crowd.start(self.start_ns)
-        planned = enumerate(applicable(self.plan.faults, self.mode.name, bool(self.flushers)))
-        for number, fault in planned:
+        for number, fault in enumerate(self._applicable):
             self._plan_fault(number, fault)
         self.events.at(self.start_ns, self._sample)
         # Whatever goes wrong, nothing lasts longer than that after the load.
@@ -121,18 +138,57 @@ class World:
         )
         commit_ns = draws.of("commit", times.commit_ns)
         log = CommitLog(self.events, commit_ns, plan.database.commit_wait_us * 1000)
-        self._database = Database(self._cores, self.ballots, costs, log)
+        self.database = Database(self._cores, self.ballots, costs, log)
+        self.stores = dict(
+            zip(MEMCACHED, (daemon.store for daemon in self.memcached), strict=False)
+        )
+        """The memcached daemons by the names of targets."""
+        machines = dict(zip(MEMCACHED, self.memcached, strict=False))
+        self.servers = {
+            name: Server(daemon, Status.UNREACHABLE, self._weather(name))
+            for name, daemon in machines.items()
+        }
+        self.servers[MARIADB] = Server(self.database, Status.REFUSED, self._weather(MARIADB))
+        if self.coroner:
+            prefixes = {number: queue.prefix for number, queue in enumerate(queues(plan))}
+            for number, daemon in enumerate(self.memcached):
+                told = partial(self.coroner.evicted, number, prefixes)
+                daemon.store.on_eviction = told
+
+    def _weather(self, name: str) -> Weather:
+        seed = int(self._draws.generator(f"weather {name}").integers(2**63))
+        return Weather(self.events, Random(seed))
 
     def _performer(self, process: Process, role: Role, thread: int) -> Performer:
+        journal = ThreadJournal(self.records, process.number, thread, role)
+        lines = self._lines(process, journal) if self._on_lines else []
+        memcached: list[Connection] = [line.ask for line in lines[:-1]]
+        if not lines:
+            memcached = [daemon.connect() for daemon in self.memcached]
+        database = lines[-1].ask if lines else self.database.connect()
         return Performer(
-            self._cores,
-            process,
-            role,
-            self._habits,
-            [daemon.connect() for daemon in self.memcached],
-            self._database.connect(),
-            ThreadJournal(self.records, process.number, thread, role),
+            self._cores, process, role, self._habits, memcached, database, journal, lines
         )
+
+    def _lines(self, process: Process, journal: ThreadJournal) -> list[Line]:
+        """One to each memcached, and at last that to the database."""
+        plan = self.plan
+        lines = []
+        for name, server in self.servers.items():
+            timeout_s = (plan.database if name == MARIADB else plan.memcached).timeout_s
+            store = self.stores.get(name)
+            lines.append(
+                Line(
+                    self.events,
+                    server,
+                    process,
+                    lambda: Author(*journal.operation),
+                    store.execute if store else self.database.execute,
+                    round(timeout_s * NS_PER_S),
+                    self.coroner,
+                )
+            )
+        return lines
 
     def _process(self, threads: int = 1) -> Process:
         self._pids += 1
@@ -146,7 +202,7 @@ class World:
         work = Work(self.mode.protocol, queues(plan), key, self.mode.totals_life_s)
         self.workers = [
             Worker(
-                self._process(plan.site.threads),
+                partial(self._process, plan.site.threads),
                 work,
                 lambda pass_on: Front(self._cores, http_ns, pass_on),
                 lambda process: [
@@ -160,24 +216,23 @@ class World:
         ]
 
     def _build_flushers(self) -> None:
-        plan, drain = self.plan, self.mode.protocol.drain
-        self.flushers: list[SimulatedFlusher] = []
-        for _ in range(plan.flusher.processes if drain else 0):
-            assert drain
-            performer = self._performer(self._process(), Role.FLUSHER, 0)
-            self.flushers.append(
-                SimulatedFlusher(
-                    self.events,
-                    performer,
-                    drain,
-                    queues(plan),
-                    totals_key(plan.queue.prefix, plan.poll.name),
-                    interval_ns=round(plan.flusher.interval_s * NS_PER_S),
-                    limit_ns=round(plan.limits.drain_s * NS_PER_S),
-                    ended=self._flusher_ended,
-                )
-            )
+        number = self.plan.flusher.processes if self.mode.protocol.drain else 0
+        self.flushers = [self._flusher() for _ in range(number)]
         self._flushers_left = len(self.flushers)
+
+    def _flusher(self) -> SimulatedFlusher:
+        plan, drain = self.plan, self.mode.protocol.drain
+        assert drain
+        return SimulatedFlusher(
+            self.events,
+            self._performer(self._process(), Role.FLUSHER, 0),
+            drain,
+            queues(plan),
+            totals_key(plan.queue.prefix, plan.poll.name),
+            interval_ns=round(plan.flusher.interval_s * NS_PER_S),
+            limit_ns=round(plan.limits.drain_s * NS_PER_S),
+            ended=self._flusher_ended,
+        )
 
     def _build_crowds(self) -> None:
         plan = self.plan
@@ -205,7 +260,14 @@ class World:
     def _crowd_over(self) -> None:
         self._crowds_left -= 1
         if not self._crowds_left:
-            self.events.at(max(self.events.now_ns, self.end_ns), self._site_finished)
+            self.events.at(max(self.events.now_ns, self.end_ns), self._load_over)
+
+    def _load_over(self) -> None:
+        """All voters are through: what is still wrong is mended."""
+        self.armed.steps.clear()
+        for trouble in self._troubles:
+            trouble.end()
+        self._site_finished()
 
     def _site_finished(self) -> None:
         """When all voters are through and the site is empty, the flushers drain what is left."""
@@ -214,7 +276,7 @@ class World:
         if any(worker.inside for worker in self.workers):
             return
         self._told_to_finish = True
-        self._armed.steps.clear()
+        self.armed.steps.clear()
         self.drained = not self.flushers
         for flusher in self.flushers:
             flusher.finish()
@@ -240,42 +302,43 @@ class World:
     # Faults.
 
     def _plan_fault(self, number: int, fault: Fault) -> None:
-        due_ns = self.start_ns + round(fault.at_s * NS_PER_S)
-        planned = target_of(fault)
+        def record(met: FaultRecord) -> None:
+            self.faults[number] = met
 
-        def note(
-            start_ns: int, end_ns: int, detail: str, *, target: str = planned, hit: bool = True
-        ) -> None:
-            self.faults[number] = FaultRecord(
-                kind=fault.kind,
-                target=target,
-                start_s=self._seconds(start_ns),
-                end_s=self._seconds(end_ns),
-                hit=hit,
-                detail=detail,
-            )
+        trouble = Trouble(self, fault, record)
+        self._troubles.append(trouble)
+        self.events.at(self.start_ns + round(fault.at_s * NS_PER_S), trouble.start)
 
-        def wipe() -> None:
-            self.memcached[0].store.wipe()
-            note(self.events.now_ns, self.events.now_ns, "memcached emptied")
+    def kill(self, process: Process) -> None:
+        """A process of the site or a flusher dies; what it had sent stays sent."""
+        process.die()
+        for flusher in self.flushers:
+            if flusher.process is process:
+                flusher.leave_open()
+        for worker in self.workers:
+            if worker.process is process:
+                for thread in worker.threads:
+                    thread.leave_open()
+        if self.coroner:
+            self.coroner.died(process.number)
 
-        def stop(at: int, process: Process) -> None:
-            began_ns = self.events.now_ns
-            self._armed.steps.clear()
-            process.stopped = True
-            target, detail = pause.met(at, process.number)
+    def restart_flusher(self, dead: Process) -> None:
+        """Another flusher takes the place of one that has died."""
+        for number, flusher in enumerate(self.flushers):
+            if flusher.process is dead:
+                self.flushers[number] = again = self._flusher()
+                again.start(0.0)
 
-            def heal() -> None:
-                process.go_on()
-                note(began_ns, self.events.now_ns, detail, target=target)
+    def forgotten(self, target: str) -> None:
+        """A memcached has lost everything."""
+        if self.coroner and target in self.stores:
+            self.coroner.wiped(MEMCACHED.index(target))
 
-            self.events.at(began_ns + round(fault.for_s * NS_PER_S), heal)
-
-        def arm() -> None:
-            self._armed.steps |= {each: partial(stop, each) for each in pause.STEPS}
-
-        note(due_ns, self.end_ns, "did not meet its target", hit=False)
-        self.events.at(due_ns, {"wipe": wipe, "pause": arm}[fault.kind])
-
-    def _seconds(self, moment_ns: int) -> float:
+    def seconds(self, moment_ns: int) -> float:
+        """After the load's start."""
         return round((moment_ns - self.start_ns) / NS_PER_S, 4)
+
+
+def _is_harmless(fault: Fault) -> bool:
+    """Whether every command is answered under it, however late: then no line is needed."""
+    return fault.kind == "wipe" or (fault.kind == "pause" and target_of(fault) == "lock-holder")

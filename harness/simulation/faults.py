@@ -1,0 +1,377 @@
+"""The planned troubles in virtual time: what `harness.faults` does to real processes.
+
+Each kind is one function below, entered in `START`. It does its harm and says, by `lasts`, what
+ends it; a fault that is armed at a step does so when somebody comes there. All that lasts is ended
+when its time is over, or with the load.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from harness.armed import step
+from harness.fault import Fault, target_of
+from harness.faults import pause as real_pause
+from harness.history.journal import Role
+from harness.load.arrivals import NS_PER_S
+from harness.protocol.commands import COMMAND_CODES, Delete, Get, InsertBallots, Key, KeyKind, Set
+from harness.result import FaultRecord
+from harness.simulation.daemons import DatabaseThread
+from harness.simulation.lines import Server
+from harness.simulation.process import Process
+
+if TYPE_CHECKING:
+    from harness.simulation.world import World
+
+WORKER_RESTART_NS: Final = NS_PER_S  # what a site's master takes to have another process ready
+BALLAST: Final = b"-" * 60  # with its key as large as a vote, so that it takes a vote's room
+BALLAST_ITEMS: Final = 7_500  # more than there are such chunks in a page
+BALLAST_EVERY_NS: Final = 100_000_000
+
+INSERT_AND_COMMIT: Final = "between-insert-and-commit"
+FLUSHER_STEPS: Final = {
+    "before-read": step(Role.FLUSHER, COMMAND_CODES[Get], KeyKind.POINTER),
+    "between-read-and-reset": step(Role.FLUSHER, COMMAND_CODES[Set], KeyKind.POINTER),
+    "between-reset-and-insert": step(Role.FLUSHER, COMMAND_CODES[InsertBallots], KeyKind.NONE),
+    "between-commit-and-delete": step(Role.FLUSHER, COMMAND_CODES[Delete], KeyKind.SLOT),
+}
+"""The command before which a flusher stands there. Within a transaction it is the database's."""
+
+
+class Trouble:
+    """One planned fault as it happens."""
+
+    def __init__(self, world: "World", fault: Fault, record: Callable[[FaultRecord], None]) -> None:
+        self.world = world
+        self.fault = fault
+        self._record = record
+        self._began_ns = 0
+        self._heal: Callable[[], None] | None = None
+        self._detail = self._target = ""
+        due_ns = world.start_ns + round(fault.at_s * NS_PER_S)
+        self._note(due_ns, world.end_ns, "did not meet its target", target_of(fault), hit=False)
+
+    def start(self) -> None:
+        """Its time has come."""
+        START[self.fault.kind](self)
+
+    def met(self, detail: str, target: str = "") -> None:
+        """It is over at once."""
+        now_ns = self.world.events.now_ns
+        self._note(now_ns, now_ns, detail, target or target_of(self.fault), hit=True)
+
+    def lasts(self, heal: Callable[[], None], detail: str, target: str = "") -> None:
+        """It has hit, and lasts until its time is over or the load is."""
+        events = self.world.events
+        self._began_ns = events.now_ns
+        self._heal, self._detail = heal, detail
+        self._target = target or target_of(self.fault)
+        events.at(events.now_ns + round(self.fault.for_s * NS_PER_S), self.end)
+
+    def end(self) -> None:
+        """Heal what it does, if it does something."""
+        heal, self._heal = self._heal, None
+        if heal is not None:
+            heal()
+            self._note(
+                self._began_ns, self.world.events.now_ns, self._detail, self._target, hit=True
+            )
+
+    def option(self, name: str, otherwise: float) -> float:
+        """What the plan says of it, if it does."""
+        said: float = getattr(self.fault, name, 0.0) or otherwise
+        return said
+
+    def _note(self, start_ns: int, end_ns: int, detail: str, target: str, *, hit: bool) -> None:
+        seconds = self.world.seconds
+        self._record(
+            FaultRecord(
+                kind=self.fault.kind,
+                target=target,
+                start_s=seconds(start_ns),
+                end_s=seconds(end_ns),
+                hit=hit,
+                detail=detail,
+            )
+        )
+
+
+# Processes.
+
+
+def _pause(trouble: Trouble) -> None:
+    _strike(trouble, partial(_stop, trouble))
+
+
+def _kill(trouble: Trouble) -> None:
+    _strike(trouble, partial(_end, trouble))
+
+
+def _strike(trouble: Trouble, harm: Callable[[Process, str, str], None]) -> None:
+    """Find the process that is aimed at, now or when it comes to a step."""
+    world, fault = trouble.world, trouble.fault
+    target = target_of(fault)
+    if target == "lock-holder":
+        for number in real_pause.STEPS:
+            _arm(world, number, partial(_at, harm, *_holder(number)))
+    elif target == "flusher" and fault.step == INSERT_AND_COMMIT:
+        world.database.hindrance = partial(_within_transaction, trouble, harm)
+    elif target == "flusher" and fault.step:
+        _arm(world, FLUSHER_STEPS[fault.step], partial(_at, harm, target, fault.step))
+    elif target == "flusher":
+        harm(world.flushers[0].process, target, "")
+    elif target == "site":
+        alive = [worker.process for worker in world.workers if not worker.process.dead]
+        if alive:
+            harm(alive[0], target, "")
+    elif target in world.servers and world.servers[target].is_up:
+        harm(world.servers[target].daemon.process, target, "")
+
+
+def _holder(number: int) -> tuple[str, str]:
+    """Who comes to such a step, and how it stands there."""
+    if number == real_pause.TICKET_HOLDER:
+        return "ticket-holder", "before its slot was filled; no lock is held there"
+    return "lock-holder", "with the lock held"
+
+
+def _at(
+    harm: Callable[[Process, str, str], None], target: str, where: str, process: Process
+) -> None:
+    harm(process, target, where)
+
+
+def _arm(world: "World", number: int, harm: Callable[[Process], None]) -> None:
+    """The first process to come there meets it, and no other."""
+
+    def met(process: Process) -> None:
+        world.armed.steps.clear()
+        harm(process)
+
+    world.armed.steps[number] = met
+
+
+def _within_transaction(
+    trouble: Trouble, harm: Callable[[Process, str, str], None], thread: DatabaseThread
+) -> bool:
+    """A batch is inserted and not committed; its flusher would send the commit now."""
+    world = trouble.world
+    flusher = next((each for each in world.flushers if each.has_sent(thread.command)), None)
+    if flusher is None:
+        return False
+    world.database.hindrance = None
+    harm(flusher.process, "flusher", INSERT_AND_COMMIT)
+    if flusher.process.stopped:
+        flusher.process.hold(thread.commit)
+    return True
+
+
+def _stop(trouble: Trouble, process: Process, target: str, where: str) -> None:
+    process.stop()
+    trouble.lasts(process.go_on, _told(target, process, "stopped", where), target)
+
+
+def _end(trouble: Trouble, process: Process, target: str, where: str) -> None:
+    world = trouble.world
+    if target in world.servers:
+        server = world.servers[target]
+        server.kill()
+        world.forgotten(target)
+        trouble.lasts(server.daemon.restart, f"{target} killed")
+    elif any(process is flusher.process for flusher in world.flushers):
+        world.kill(process)
+        again = partial(world.restart_flusher, process)
+        trouble.lasts(again, _told(target, process, "killed", where), target)
+    else:
+        world.kill(process)
+        worker = next(each for each in world.workers if each.process is process)
+        worker.die()
+        events = world.events
+        events.at(events.now_ns + WORKER_RESTART_NS, worker.restart)
+        trouble.met(_told(target, process, "killed", where), target)
+
+
+def _told(target: str, process: Process, what: str, where: str) -> str:
+    if process.number == 0:
+        return f"{target} {what}"
+    role = "flusher" if target == "flusher" else "site"
+    return f"{role} process {process.number} {what}" + (f" {where}" if where else "")
+
+
+# memcached.
+
+
+def _wipe(trouble: Trouble) -> None:
+    world = trouble.world
+    target = target_of(trouble.fault)
+    if target in world.servers and world.servers[target].is_up:
+        world.stores[target].wipe()
+        world.forgotten(target)
+        trouble.met("memcached emptied")
+
+
+def _squeeze(trouble: Trouble) -> None:
+    """No more pages, and ballast that takes the votes' room as often as they take it back."""
+    world = trouble.world
+    store = world.stores.get(target_of(trouble.fault))
+    if store is None:
+        return
+    events = world.events
+    before = store.evictions
+    release = store.squeeze()
+    under_way = [True]
+
+    def load() -> None:
+        if under_way:
+            for number in range(BALLAST_ITEMS):
+                key = Key(f"ballast-{number:05}", KeyKind.NONE)
+                store.execute(Set(key, BALLAST), events.now_ns)
+            events.at(events.now_ns + BALLAST_EVERY_NS, load)
+
+    def heal() -> None:
+        under_way.clear()
+        release()
+        for number in range(BALLAST_ITEMS):
+            store.execute(Delete(Key(f"ballast-{number:05}", KeyKind.NONE)), events.now_ns)
+
+    load()
+    trouble.lasts(heal, f"no memory to spare; {store.evictions - before} items evicted at once")
+
+
+# The network.
+
+
+def _server(trouble: Trouble) -> Server | None:
+    return trouble.world.servers.get(target_of(trouble.fault))
+
+
+def _weather(trouble: Trouble, detail: str, **changes: Any) -> None:
+    server = _server(trouble)
+    if server is not None:
+        for name, value in changes.items():
+            setattr(server.weather, name, value)
+        trouble.lasts(server.weather.clear, detail)
+
+
+def _latency(trouble: Trouble) -> None:
+    delay_s, jitter_s = trouble.option("delay_s", 0.05), trouble.option("jitter_s", 0.0)
+    random = trouble.world.random
+
+    def delay_ns() -> int:
+        return max(0, round((delay_s + random.uniform(-jitter_s, jitter_s)) * NS_PER_S))
+
+    _weather(trouble, f"{delay_s:g} s more each way", delay_ns=delay_ns)
+
+
+def _stall(trouble: Trouble) -> None:
+    _weather(trouble, "nothing got through", stalled=True)
+
+
+def _drop_request(trouble: Trouble) -> None:
+    share = trouble.option("share", 1.0)
+    _weather(trouble, f"{share:.0%} of requests dropped", drop_request=share)
+
+
+def _drop_reply(trouble: Trouble) -> None:
+    share = trouble.option("share", 1.0)
+    _weather(trouble, f"{share:.0%} of replies dropped", drop_reply=share)
+
+
+def _cut(trouble: Trouble) -> None:
+    replies = getattr(trouble.fault, "direction", "") in ("replies", "back", "reply")
+    changes = {"cut_replies" if replies else "cut_requests": True}
+    _weather(trouble, f"{'replies' if replies else 'requests'} vanished", **changes)
+
+
+def _reset(trouble: Trouble) -> None:
+    server = _server(trouble)
+    if server is not None:
+        server.break_connections()
+        trouble.met("every connection reset")
+
+
+# The database.
+
+
+def _connections(trouble: Trouble) -> None:
+    server = trouble.world.servers["mariadb"]
+    server.full = True
+
+    def heal() -> None:
+        server.full = False
+
+    trouble.lasts(heal, "no connection to be had")
+
+
+def _hinder(trouble: Trouble, hindrance: Callable[[DatabaseThread], bool], detail: str) -> None:
+    database = trouble.world.database
+    database.hindrance = hindrance
+
+    def heal() -> None:
+        database.hindrance = None
+
+    trouble.lasts(heal, detail)
+
+
+def _lock_table(trouble: Trouble) -> None:
+    database = trouble.world.database
+    waiting: list[DatabaseThread] = []
+
+    def wait(thread: DatabaseThread) -> bool:
+        waiting.append(thread)
+        return True
+
+    def heal() -> None:
+        database.hindrance = None
+        for thread in waiting:
+            thread.finish()
+
+    database.hindrance = wait
+    trouble.lasts(heal, "the ballots' table locked")
+
+
+def _deadlock(trouble: Trouble) -> None:
+    def roll_back(thread: DatabaseThread) -> bool:
+        batch = isinstance(thread.command, InsertBallots)
+        if batch:
+            thread.refuse()
+        return batch
+
+    _hinder(trouble, roll_back, "batches rolled back")
+
+
+def _full_disk(trouble: Trouble) -> None:
+    def refuse(thread: DatabaseThread) -> bool:
+        thread.refuse()
+        return True
+
+    _hinder(trouble, refuse, "nothing could be written")
+
+
+def _slow_commit(trouble: Trouble) -> None:
+    log = trouble.world.database.log
+    log.delay_ns = round(trouble.option("delay_s", 0.1) * NS_PER_S)
+
+    def heal() -> None:
+        log.delay_ns = 0
+
+    trouble.lasts(heal, f"each commit {log.delay_ns / NS_PER_S:g} s slower")
+
+
+START: Final[dict[str, Callable[[Trouble], None]]] = {
+    "pause": _pause,
+    "kill": _kill,
+    "wipe": _wipe,
+    "squeeze": _squeeze,
+    "latency": _latency,
+    "stall": _stall,
+    "reset": _reset,
+    "drop-request": _drop_request,
+    "drop-reply": _drop_reply,
+    "cut": _cut,
+    "connections": _connections,
+    "lock-table": _lock_table,
+    "deadlock": _deadlock,
+    "slow-commit": _slow_commit,
+    "full-disk": _full_disk,
+}
