@@ -52,6 +52,7 @@ KINDS: Final[dict[str, Kind]] = {
     "kill": Kind(PROCESSES, "maybe", steps=True),  # it lasts until there is another process
     "pause": Kind(PROCESSES, "always", steps=True),
     "wipe": Kind(("memcached", "memcached-2"), "never"),
+    "squeeze": Kind(("memcached", "memcached-2"), "always"),
 }
 
 FAULT_KINDS: Final = tuple(KINDS)

@@ -26,7 +26,9 @@ LEAST_MIB: Final = 8
 MIB: Final = 2**20
 TURNS_PER_DRAIN: Final = 3  # how often all memory is filled between two drains: no vote outlives it
 MOST_CHUNK_BYTES: Final = 512  # a vote with the longest key that a plan allows is smaller
-ITEM_BYTES: Final = 48 + 8 + 1 + 2  # header, CAS, the zero behind the key, the line end of the value
+ITEM_BYTES: Final = (
+    48 + 8 + 1 + 2
+)  # header, CAS, the zero behind the key, the line end of the value
 BATCH: Final = 400  # items; 60 KB, and refusals that fit into any buffer on the way back
 IDLE_S: Final = 0.01  # between two batches that were refused: what a drain frees is filled soon
 LIFE_S: Final = 60  # beyond the fault's time, for ballast that nobody could delete

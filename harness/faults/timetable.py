@@ -9,13 +9,14 @@ import msgspec
 
 from harness.errors import PollstormError
 from harness.fault import Fault, describe, target_of
-from harness.faults import kill, pause, wipe
+from harness.faults import kill, pause, squeeze, wipe
 from harness.faults.fault import DAEMONS, Met, Reach
 from harness.result import FaultRecord
 
 START: Final[dict[str, Callable[[Fault, Reach], Met | None]]] = {
     "kill": kill.start,
     "pause": pause.start,
+    "squeeze": squeeze.start,
     "wipe": wipe.start,
 }
 OF_QUEUES: Final = ("lock-holder", "flusher")

@@ -15,7 +15,7 @@ class Ticket(ProtocolMode):
 
     name = "ticket"
     promises = True
-    excuses = ("wipe",)
+    excuses = ("wipe", "squeeze")
     breakers = True
 
     def protocol(self, terms: Terms) -> VotingProtocol:
