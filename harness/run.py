@@ -12,16 +12,16 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from harness.audit.examination import audit_run
+from harness.audit.examination import audit_run, is_partial
 from harness.environment import describe_environment
-from harness.errors import PlanError, PollstormError
+from harness.errors import Interrupted, PlanError, PollstormError
 from harness.load.arrivals import expected_votes
-from harness.modes.mode import find_mode, require_memcached
+from harness.modes.mode import Mode, find_mode, require_memcached
 from harness.plan import Plan
 from harness.report.page import render
 from harness.result import RunResult
 from harness.run_folder import RunFolder, write_atomically
-from harness.services.interruption import interruptible
+from harness.services.interruption import interruptible, uninterrupted
 from harness.services.processes import Supervisor
 from harness.services.targets import Existing
 from harness.trial import Progress, Stage, play
@@ -45,6 +45,7 @@ class Noted:
     def __init__(self, progress: Progress, folder: RunFolder) -> None:
         self._progress = progress
         self._folder = folder
+        folder.note_event("started")
 
     def step(self, trial: str, number: int, text: str) -> None:
         self._folder.note_event("step", trial=trial, number=number, text=text)
@@ -63,42 +64,74 @@ def run(
     the run later raises its PollstormError when the partial report has been written.
     """
     started_utc = datetime.now(UTC).isoformat(timespec="seconds")
-    progress.step("", 1, "resolve the plan")
-    modes = [find_mode(name) for name in plan.modes]
-    for mode in modes if existing.memcached else ():
-        require_memcached(mode, len(existing.memcached), plan)
-    for name in {name for fault in plan.faults for name in fault.modes}:
-        find_mode(name)
-    require_disk(plan, destination)
-    folder = RunFolder.create(destination.parent, plan, destination.out)
-    progress = Noted(progress, folder)
-    write_atomically(folder.environment_file, msgspec.json.encode(describe_environment()))
+    folder: RunFolder | None = None
     failure: PollstormError | None = None
     with interruptible():
         try:
+            progress.step("", 1, "resolve the plan")
+            modes = _resolve(plan, existing)
+            require_disk(plan, destination)
+            with uninterrupted():
+                folder = RunFolder.create(destination.parent, plan, destination.out)
+            progress = Noted(progress, folder)
+            write_atomically(folder.environment_file, msgspec.json.encode(describe_environment()))
             with Supervisor() as supervisor:
                 stage = Stage(plan, supervisor, existing, folder.logs, progress)
                 for repetition in range(1, plan.repeat + 1):
                     for mode in modes:
                         play(stage, mode, folder.trial(mode.name, repetition))
         except PollstormError as error:
+            if folder is None:
+                raise
             failure = error
-            folder.note_event("ended early", error=str(error))
+        try:
+            return folder, conclude(folder, progress, failure, command, started_utc)
+        finally:
+            if destination.out is None and folder.trials():
+                folder.point_latest_here()
+
+
+def conclude(
+    folder: RunFolder,
+    progress: Progress,
+    failure: PollstormError | None,
+    command: str,
+    started_utc: str,
+) -> RunResult:
+    """Steps 10 to 12: audit, measure, report. Raises what ended the run early, when that is done.
+
+    One that is interrupted here, of all places, is concluded once more, as partial: nothing can
+    interrupt that again.
+    """
+    if failure:
+        folder.note_event("ended early", error=str(failure))
+    try:
         progress.step("", 10, "audit and measure")
         result = audit_run(
             folder,
             command=command,
             started_utc=started_utc,
-            partial=failure is not None,
+            partial=failure is not None or is_partial(folder),
             failed_with=failure.exit_code if failure else None,
         )
         progress.step("", 12, "report")
         render(folder, result)
-        if destination.out is None and result.modes:
-            folder.point_latest_here()
+        folder.note_event("ended")
+    except Interrupted as interrupted:
+        return conclude(folder, progress, interrupted, command, started_utc)
     if failure:
         raise type(failure)(f"{failure}; what was collected is in {folder.path}") from failure
-    return folder, result
+    return result
+
+
+def _resolve(plan: Plan, existing: Existing) -> list[Mode]:
+    """The plan's modes. Raises PlanError when one does not exist or cannot be driven."""
+    modes = [find_mode(name) for name in plan.modes]
+    for mode in modes if existing.memcached else ():
+        require_memcached(mode, len(existing.memcached), plan)
+    for name in {name for fault in plan.faults for name in fault.modes}:
+        find_mode(name)
+    return modes
 
 
 def require_disk(plan: Plan, destination: Destination) -> None:

@@ -5,26 +5,25 @@ fails or is interrupted half-way ends them, and reports what there is, marked pa
 """
 
 import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from datetime import UTC, datetime
-from os import sched_getaffinity
 from platform import python_version
 from typing import Final
 
 import msgspec
 
 from harness import __version__
-from harness.audit.examination import audit_run
 from harness.errors import PollstormError
 from harness.modes.mode import find_mode
 from harness.plan import Plan
-from harness.report.page import render
 from harness.result import RunResult
-from harness.run import Destination, Noted, require_disk
+from harness.run import Destination, Noted, conclude, require_disk
 from harness.run_folder import RunFolder, write_atomically
 from harness.services.interruption import interruptible, uninterrupted
 from harness.simulation.service_times import ServiceTimes
@@ -51,42 +50,34 @@ def simulate(
     the run later raises its PollstormError when the partial report has been written.
     """
     started = datetime.now(UTC)
-    progress.step("", 1, "resolve the plan")
-    for name in (*plan.modes, *(name for fault in plan.faults for name in fault.modes)):
-        find_mode(name)
-    require_disk(plan, destination)
-    stamp = started.strftime("%Y%m%dT%H%M%SZ")
-    out = destination.out or destination.parent / f"{stamp}-{plan.scenario}-simulated"
-    folder = RunFolder.create(destination.parent, plan, out)
-    progress = Noted(progress, folder)
-    _describe(folder, machine)
+    folder: RunFolder | None = None
     failure: PollstormError | None = None
     with interruptible():
         try:
+            progress.step("", 1, "resolve the plan")
+            for name in (*plan.modes, *(name for fault in plan.faults for name in fault.modes)):
+                find_mode(name)
+            require_disk(plan, destination)
+            stamp = started.strftime("%Y%m%dT%H%M%SZ")
+            out = destination.out or destination.parent / f"{stamp}-{plan.scenario}-simulated"
+            with uninterrupted():
+                folder = RunFolder.create(destination.parent, plan, out)
+                _describe(folder, machine)
+            progress = Noted(progress, folder)
             for played in _play_all(plan, machine, folder):
                 progress.step(played.name, PLAYED, _told(played))
         except PollstormError as error:
+            if folder is None:
+                raise
             failure = error
-            folder.note_event("ended early", error=str(error))
-        progress.step("", 10, "audit and measure")
-        result = audit_run(
-            folder,
-            command=command,
-            started_utc=started.isoformat(timespec="seconds"),
-            partial=failure is not None,
-            failed_with=failure.exit_code if failure else None,
-        )
-        progress.step("", 12, "report")
-        render(folder, result)
-    if failure:
-        raise type(failure)(f"{failure}; what was played is in {folder.path}") from failure
-    return folder, result
+        started_utc = started.isoformat(timespec="seconds")
+        return folder, conclude(folder, progress, failure, command, started_utc)
 
 
 def _play_all(plan: Plan, machine: Machine, folder: RunFolder) -> Iterable[Played]:
     """Each trial as it is done. No process is left when this ends, however it ends."""
     wanted = [(mode, number) for number in range(1, plan.repeat + 1) for mode in plan.modes]
-    at_once = min(len(wanted), len(sched_getaffinity(0)))
+    at_once = min(len(wanted), len(os.sched_getaffinity(0)))
     if at_once == 1:
         for mode, number in wanted:
             yield play(plan, mode, number, machine, folder.trial(mode, number))
@@ -114,9 +105,18 @@ def _play_all(plan: Plan, machine: Machine, folder: RunFolder) -> Iterable[Playe
 
 
 def _leave_signals_to_the_parent() -> None:
-    """Ctrl-C on a terminal reaches the whole group; the parent ends its children itself."""
+    """Ctrl-C on a terminal reaches the whole group; the parent ends its children itself, and one
+    that is killed takes them along."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+
+
+def _end_with_the_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent
+    parent.join()
+    os.kill(os.getpid(), signal.SIGKILL)  # a thread cannot end the others in a gentler way
 
 
 def _end(pool: ProcessPoolExecutor) -> None:

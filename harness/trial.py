@@ -95,13 +95,13 @@ def play(stage: Stage, mode: Mode, trial: TrialFolder) -> None:
         )
     )
     trial.write_facts(notes.facts)  # all that is left of a run that is killed
-    progress.step(trial.name, 2, "start memcached and MariaDB, create tables, start the site")
-    with start_stack(stage.supervisor, plan, mode, trial.raw, logs, stage.existing) as stack:
+    step = functools.partial(progress.step, trial.name)
+    with start_stack(stage.supervisor, plan, mode, trial.raw, logs, stage.existing, step) as stack:
         restarts = Restarts(() if stack.memcached else needed(mode, stack))
         try:
             drive_load(stage, stack, mode, trial, notes)
-            progress.step(trial.name, 8, "drain the queue")
-            notes.keep(drained=stack.drain(), partial=False)
+            step(8, "drain the queue")
+            notes.keep(drained=stack.drain(), partial=bool(notes.facts.notes))
             restarted = restarts.since(notes.facts.load_start_ns)
             notes.keep(faults=notes.facts.faults + restarted)
             require_whole_recording(trial)
@@ -110,7 +110,7 @@ def play(stage: Stage, mode: Mode, trial: TrialFolder) -> None:
             notes.keep(partial=True)
             raise
         finally:
-            progress.step(trial.name, 9, "collect ledger, journal and ballots")
+            step(9, "collect ledger, journal and ballots")
             with uninterrupted():
                 collect(trial, notes, stack.deployment.database)
 
@@ -152,11 +152,15 @@ def drive_load(stage: Stage, stack: Stack, mode: Mode, trial: TrialFolder, notes
             notes.keep(site_in_flight=mean_during_load(samples, notes.facts))
     stack.require_alive()  # also what a fault brought down
     notes.keep(
-        missing_generators=report.missing_generators,
         in_flight_sampled=report.in_flight_mean,
         short_of_users=report.short_of_users,
         longest_block_ms=report.longest_block_ms,
     )
+    for generator in report.ended_early:
+        notes.remark(
+            f"generator {generator} was killed during the load; its ledger up to then is used, and "
+            "what it had not sent by then is unsent"
+        )
     require_whole_recording(trial)
 
 

@@ -355,7 +355,7 @@ def test_a_fleet_plays_all_votes_and_says_how_many_requests_were_under_way(
     assert started == [report.start_ns]
     assert ticks == sorted(ticks)
     assert ticks[-1] > 2.5
-    assert report.missing_generators == ()
+    assert report.ended_early == ()
     assert {n: r.sent for n, r in report.reports.items()} == planned_votes(plan)
     files = sorted(tmp_path.glob("ledger-*.bin"))
     ledger = np.concatenate([np.fromfile(file, LEDGER_DTYPE) for file in files])
@@ -381,7 +381,7 @@ def test_a_fleet_goes_on_without_a_generator_that_was_killed(
 
     fleet = Fleet(plan, supervisor, "127.0.0.1", site.port, tmp_path, tmp_path)
     report = fleet.run(on_tick=kill_one)
-    assert report.missing_generators == (1,)
+    assert report.ended_early == (1,)
     assert report.partial
     assert report.in_flight_mean is None
     assert report.reports[2].sent == planned_votes(plan)[2]

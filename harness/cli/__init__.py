@@ -1,6 +1,7 @@
 """The command `pollstorm`: one file per verb. Here they are joined, and errors become one line."""
 
 import importlib
+import signal
 import sys
 from typing import Final
 
@@ -9,7 +10,7 @@ import click
 from harness import __version__
 from harness.errors import Exit, PollstormError
 
-VERBS: Final = ("run", "up", "audit", "report", "explore", "replay", "simulate", "doctor")
+VERBS: Final = ("run", "up", "audit", "explain", "report", "explore", "replay", "simulate", "doctor")
 
 
 class Verbs(click.Group):
@@ -44,6 +45,8 @@ def pollstorm() -> None:
 
 def main() -> None:
     """Entry point. Every expected failure is one line on stderr and an exit code."""
+    for number in (signal.SIGTERM, signal.SIGHUP):  # until a verb has its own way to end
+        signal.signal(number, signal.default_int_handler)
     try:
         code = pollstorm.main(standalone_mode=False)
     except click.exceptions.Abort:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.audit.accounts import BALLOTS_NEED, LEDGER_NEEDS, columns, settle_files
-from harness.audit.examination import audit_run
+from harness.audit.examination import audit_again
 from harness.audit.verdict import judge_votes
 from harness.errors import Exit, PlanError
 from harness.history.store import reading
@@ -47,13 +47,7 @@ def audit(run: Path | None, ledger: Path | None, ballots: Path | None, as_json: 
 
 
 def _audit_folder(folder: RunFolder, as_json: bool) -> int:
-    """Audit it as the run did, with the command and the time that the run was started with."""
-    try:
-        before = folder.result()
-        command, partial = before.command, before.partial
-    except PlanError:  # none, or none that can be read: it is written anew
-        command, partial = f"pollstorm run {folder.plan_file}", _is_partial(folder)
-    result = audit_run(folder, command=command, started_utc=None, partial=partial)
+    result = audit_again(folder)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(result)))
         return result.exit_code
@@ -62,14 +56,6 @@ def _audit_folder(folder: RunFolder, as_json: bool) -> int:
     console.print()
     console.print(accounts_table({name: mode.accounts for name, mode in result.modes.items()}))
     return result.exit_code
-
-
-def _is_partial(folder: RunFolder) -> bool:
-    """Whether a trial of the plan is missing or did not run to its end."""
-    plan = folder.plan()
-    trials = [trial for found in folder.trials().values() for trial in found]
-    missing = len(trials) < len(plan.modes) * plan.repeat
-    return missing or any(trial.read_facts().partial for trial in trials)
 
 
 def _audit_files(ledger: Path, ballots: Path, as_json: bool) -> int:

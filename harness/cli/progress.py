@@ -1,5 +1,6 @@
 """What a run is doing: a live line on a terminal, plain lines elsewhere."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -50,6 +51,17 @@ class PlainProgress:
 
     def load(self, trial: str, elapsed_s: float, duration_s: float) -> None:
         """A log wants no ticking."""
+
+
+class Audience(Console):
+    """A console that nobody need look at to the end: what is printed is no reason to lose a run."""
+
+    def on_broken_pipe(self) -> None:
+        """Whoever read the output has gone, as `head` does; print into the void from now on."""
+        self.quiet = True
+        void = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(void, self.file.fileno())
+        os.close(void)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from harness.audit.examination import audit_again
 from harness.errors import PlanError
 from harness.report.comparison import compare
 from harness.report.page import render
@@ -40,5 +41,10 @@ def report(runs: tuple[Path, ...], out: Path | None) -> None:
     if out is not None:
         raise PlanError("--out is for several runs; one run's report is rendered where it lies")
     folder = folders[0]
-    render(folder, folder.result())
+    if folder.result_file.exists() and not folder.was_cut_short():
+        result = folder.result()
+    else:
+        click.echo(f"the run in {folder.path} was cut short; auditing what it left", err=True)
+        result = audit_again(folder)
+    render(folder, result)
     click.echo(folder.page)

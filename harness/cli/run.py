@@ -3,6 +3,7 @@
 import re
 import shlex
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +19,7 @@ from harness.cli.options import (
     memcached,
     plan_options,
 )
-from harness.cli.progress import progress_on
+from harness.cli.progress import Audience, progress_on
 from harness.errors import PlanError
 from harness.fault import parse_fault
 from harness.modes.mode import known_modes
@@ -78,7 +79,7 @@ def run(
     changes = changes_of(flags)
     changes.setdefault("memcached.daemons", daemons)
     plan = plan_of(scenario, flags, changes)
-    console = Console(stderr=as_json)
+    console = Audience(stderr=as_json)
     with progress_on(console) as progress:
         command = repeat_command(sys.argv[1:])
         folder, result = run_plan(plan, Destination(out=out), existing, command, progress)
@@ -88,7 +89,9 @@ def run(
 def show(folder: RunFolder, result: RunResult, console: Console, *, as_json: bool) -> int:
     """Print what was found, and where it lies; the exit code."""
     if as_json:
-        sys.stdout.buffer.write(folder.result_file.read_bytes() + b"\n")
+        with suppress(BrokenPipeError):  # it lies in the folder, too
+            sys.stdout.buffer.write(folder.result_file.read_bytes() + b"\n")
+            sys.stdout.flush()
     else:
         print_result(result, console)
         console.print(f"\nReport: {folder.page}", soft_wrap=True, highlight=False)

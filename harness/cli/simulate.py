@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
-from rich.console import Console
 
 from harness.cli.options import changes_of, plan_options
-from harness.cli.progress import progress_on
+from harness.cli.progress import Audience, progress_on
 from harness.cli.run import KNOWN, plan_of, repeat_command, show
 from harness.errors import PlanError
 from harness.run import Destination
@@ -62,7 +61,7 @@ def simulate(
     """
     plan = plan_of(scenario, flags, changes_of(flags, queue__queues=shards))
     times = service_times(calibrate)
-    console = Console(stderr=as_json)
+    console = Audience(stderr=as_json)
     with progress_on(console) as progress:
         folder, result = simulate_plan(
             plan,

@@ -27,11 +27,11 @@ class FleetReport(NamedTuple):
 
     start_ns: int  # CLOCK_MONOTONIC of the plan's second 0
     reports: dict[int, GeneratorReport]
-    missing_generators: tuple[int, ...]  # died: their ledgers end early
+    ended_early: tuple[int, ...]  # died: their ledgers are whole up to then
 
     @property
     def partial(self) -> bool:
-        return bool(self.missing_generators)
+        return bool(self.ended_early)
 
     @property
     def in_flight_mean(self) -> float | None:
@@ -94,7 +94,7 @@ class Fleet:
         """Play the load to its end.
 
         `on_start` gets the start (CLOCK_MONOTONIC, ns), just before it; `on_tick` the seconds
-        since, about ten times a second. A generator that is killed is reported as missing.
+        since, about ten times a second. A generator that is killed is reported as ended early.
         Raises PollstormError when one gives up, and passes on what interrupts it; none runs on.
         """
         folder = self._supervisor.temporary_directory()

@@ -14,7 +14,8 @@ SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Within the block the first of SIGNALS raises Interrupted; later ones are ignored.
+    """Within the block the first of SIGNALS raises Interrupted; later ones are ignored, after the
+    block too: who was interrupted is on the way out, and is not to be stopped there.
 
     Main thread only; Interrupted is raised there.
     """
@@ -31,7 +32,7 @@ def interruptible() -> Iterator[None]:
         yield
     finally:
         for number, handler in previous.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if interrupted else handler)
 
 
 @contextmanager
