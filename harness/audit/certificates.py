@@ -18,7 +18,7 @@ from harness.audit.doubles import cause_of_alteration, cause_of_double
 from harness.audit.lives import load_commands
 from harness.audit.locks import holds
 from harness.audit.queues import Queues, Who
-from harness.audit.story import NAMES, said_of, tell
+from harness.audit.story import NAMES, Event, said_of, tell
 from harness.history.journal import Role
 from harness.history.ledger import LEDGER_DTYPE, RequestKind
 from harness.history.store import quoted, reading, require_columns, write_parquet
@@ -68,6 +68,40 @@ def certify(trial: TrialFolder, facts: TrialFacts) -> pd.DataFrame:
 def certificates(trial: TrialFolder, _plan: object = None) -> pd.DataFrame:
     """The certificates of a trial, decided anew. Raises HistoryError."""
     return certify(trial, trial.read_facts())
+
+
+class Life(NamedTuple):
+    """One vote that may not have died."""
+
+    fate: str
+    events: list[Event]
+
+
+def life_of(trial: TrialFolder, vote: int) -> Life | None:
+    """What became of any vote of the trial; None if nobody sent it. Raises HistoryError."""
+    with reading(trial.ledger, trial.journal, trial.ballots) as connection:
+        told = _attempts(connection, trial, [vote]).get(vote)
+        if told is None:
+            return None
+        load_commands(connection, trial)
+        queues = Queues(connection, [vote])
+        stores = _acknowledged(queues.own.get(vote, []), told)
+        reads = queues.carried.get(vote, [])
+        store = stores[-1] if stores else None
+        finding = Finding("", True, "", reads[-1] if reads else None)
+        story = tell(connection, [(store, finding)])
+        rows = connection.execute(
+            f"SELECT count(*) FROM {quoted(trial.ballots)} WHERE vote = {vote}"
+        ).fetchall()
+    events = [
+        msgspec.structs.replace(event, mark="" if event.mark == "fatal" else event.mark)
+        for event in said_of(vote, told, store, finding, story)
+    ]
+    if rows[0][0]:
+        return Life("counted: the database has its ballot.", events)
+    if told.acknowledged:
+        return Life("pending: acknowledged, not counted, and the drain was not complete.", events)
+    return Life("not counted, and nobody had promised it.", events)
 
 
 def write_certificates(trial: TrialFolder, frame: pd.DataFrame) -> None:

@@ -10,7 +10,17 @@ import click
 from harness import __version__
 from harness.errors import Exit, PollstormError
 
-VERBS: Final = ("run", "up", "audit", "explain", "report", "explore", "replay", "simulate", "doctor")
+VERBS: Final = (
+    "run",
+    "up",
+    "audit",
+    "explain",
+    "report",
+    "explore",
+    "replay",
+    "simulate",
+    "doctor",
+)
 
 
 class Verbs(click.Group):
