@@ -31,7 +31,7 @@ class TrialFacts(msgspec.Struct, frozen=True, kw_only=True):
 
     mode: str
     promises: bool  # whether the mode promises to lose nothing
-    excuses: tuple[str, ...] = ()  # faults under which it may lose votes all the same
+    excuses: tuple[str, ...] = ()  # kinds of faults under which it may lose votes all the same
     void_by: tuple[str, ...] = ()  # what of the plan takes the promise away, whatever happens
     planned: dict[int, int] | None  # generator → votes planned; None: ids unknown, no phantoms
     load_start_ns: int  # CLOCK_MONOTONIC of the plan's second 0

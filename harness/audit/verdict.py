@@ -7,6 +7,7 @@ is known: the queue was drained, the ledger is whole, and there was something to
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
+from harness.fault import amounts_to
 from harness.result import Accounts, MeasurementVerdict, Verdict, VotesVerdict
 from harness.run_folder import TrialFacts
 
@@ -42,19 +43,12 @@ def judge_votes(accounts: Accounts, facts: TrialFacts) -> VotesJudgement:
 def promise_voids(facts: TrialFacts) -> tuple[str, ...]:
     """What the mode's promise does not cover: faults that hit in the trial, and what the plan has.
 
-    An excuse is a fault's kind, or its kind and a service, of which every daemon counts.
+    What is killed with its memory counts as wiped.
     """
     if not facts.promises:
         return ()
-    hit = {fault.kind for fault in facts.faults if fault.hit}
-    hit |= {f"{fault.kind} {service_of(fault.target)}" for fault in facts.faults if fault.hit}
+    hit = {amounts_to(fault.kind, fault.target) for fault in facts.faults if fault.hit}
     return (*facts.void_by, *(excuse for excuse in facts.excuses if excuse in hit))
-
-
-def service_of(target: str) -> str:
-    """`memcached` of `memcached-2`, which is the second daemon of that service."""
-    service, _, number = target.rpartition("-")
-    return service if number.isdigit() else target
 
 
 def promise_kept(facts: TrialFacts, accounts: Accounts, votes: VotesVerdict) -> bool | None:

@@ -80,9 +80,7 @@ class Mode(Protocol):
 
     name: str
     promises: bool  # to lose nothing that it acknowledged
-    excuses: tuple[str, ...]
-    """Under which faults it may lose votes all the same: kinds, or kind and service as in
-    `kill memcached`, which is any of its daemons."""
+    excuses: tuple[str, ...]  # kinds of faults under which it may lose votes all the same
 
     @property
     def queues(self) -> bool:
@@ -152,7 +150,7 @@ def _checked(found: Any, name: str, where: str) -> Mode:
     lacks = [each for each in ("protocol", "session", "drain") if not _is_method(found, each)]
     lacks += [each for each in ("promises", "queues") if not isinstance(_of(found, each), bool)]
     excuses = _of(found, "excuses")
-    if not (isinstance(excuses, tuple) and all(_is_excuse(each) for each in excuses)):
+    if not (isinstance(excuses, tuple) and all(each in FAULT_KINDS for each in excuses)):
         lacks.append("excuses")
     if lacks:
         raise PlanError(
@@ -167,10 +165,6 @@ def _checked(found: Any, name: str, where: str) -> Mode:
         )
     mode: Mode = found
     return mode
-
-
-def _is_excuse(excuse: Any) -> bool:
-    return isinstance(excuse, str) and excuse.partition(" ")[0] in FAULT_KINDS
 
 
 def _of(found: Any, attribute: str) -> Any:
