@@ -82,6 +82,7 @@ def _options(plan: DatabasePlan, port: int, data: Path) -> list[str]:
         "--no-defaults",
         *_user(),
         f"--datadir={data}",
+        f"--tmpdir={data}",
         f"--port={port}",
         f"--bind-address={LOOPBACK}",
         "--socket=socket",  # relative to the data folder: a long path would not fit
@@ -111,6 +112,7 @@ def _template(supervisor: Supervisor, log: Path) -> Path:
             "--no-defaults",
             *_user(),
             f"--datadir={data}",
+            f"--tmpdir={data}",  # a server that starts removes others' tables in /tmp
             "--auth-root-authentication-method=normal",
             "--skip-test-db",
             "--skip-name-resolve",
