@@ -44,6 +44,9 @@ conformance: setup ## simulated memcached and database against the real ones, 10
 survival: setup ## a run interrupted and killed at each of its twelve steps leaves nothing behind
 	POLLSTORM_SURVIVAL=all $(BIN)/pytest tests/test_survival.py
 
+matrix: setup ## every fault in every mode, against what is expected; goes on where it stopped
+	$(BIN)/pollstorm matrix
+
 lint: $(STAMP) ## style, types, and who may import whom
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -19,6 +19,7 @@ VERBS: Final = (
     "explore",
     "replay",
     "simulate",
+    "matrix",
     "doctor",
 )
 

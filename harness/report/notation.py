@@ -30,6 +30,12 @@ def share(value: float) -> str:
     return f"{percent:.{decimals}f} %"
 
 
+def span(range_: tuple[int, int]) -> str:
+    """`3` or `3 to 7`: the fewest and the most of several trials."""
+    least, most = range_
+    return count(least) if least == most else f"{count(least)} to {count(most)}"
+
+
 def times(votes: int, singular: str, plural: str) -> str:
     """`1 vote`, `2 votes`."""
     return f"{count(votes)} {singular if votes == 1 else plural}"
