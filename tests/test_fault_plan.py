@@ -1,9 +1,11 @@
 """How a fault is written, and what is said about one that cannot be."""
 
+from pathlib import Path
+
 import pytest
 
 from harness.errors import PlanError
-from harness.fault import KINDS, Fault, check_fault, describe, parse_fault, target_of
+from harness.fault import KINDS, STEPS, Fault, check_fault, describe, parse_fault, target_of
 
 
 def test_a_line_is_the_table_that_it_would_be_in_toml():
@@ -61,3 +63,13 @@ def test_what_is_described_can_be_read_again():
 def test_the_first_target_is_meant_when_none_is_named():
     for name, kind in KINDS.items():
         assert target_of(Fault(kind=name, at_s=0)) == kind.targets[0]
+
+
+def test_every_kind_target_and_step_is_explained():
+    page = (Path(__file__).parent.parent / "docs" / "faults.md").read_text(encoding="utf-8")
+    for name, kind in KINDS.items():
+        (row,) = [line for line in page.splitlines() if line.startswith(f"| `{name}` | ")][:1]
+        assert row.count("|") == 5, row
+        assert name in ("kill",) or all(f"`{target}`" in row for target in kind.targets), row
+    for step in (step for steps in STEPS.values() for step in steps):
+        assert step == "before-slot" or f"| `{step}` |" in page
