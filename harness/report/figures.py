@@ -144,17 +144,24 @@ def paint_counting(figure: Figure, modes: Sequence[ModeDrawn]) -> None:
 
 
 def shade(axes: Axes, *modes: ModeDrawn, end_s: float, labelled: bool = True) -> None:
-    """Shade the modes' faults, each once, and number them above an axis of `end_s` seconds."""
+    """Shade the modes' faults, each once, and number them above an axis of `end_s` seconds.
+
+    One that missed did nothing: it has a dotted line where it was to begin.
+    """
     faults = _distinct_faults(modes, end_s)
     for _, fault in faults:
-        axes.axvspan(fault.start_s, fault.end_s, color=FAULT.light, alpha=0.18, lw=0, zorder=0)
-        axes.axvline(fault.start_s, color=FAULT.light, lw=0.9, zorder=0.5)
+        axes.axvline(
+            fault.start_s, color=FAULT.light, lw=0.9, ls="-" if fault.hit else ":", zorder=0.5
+        )
+        if fault.hit:
+            axes.axvspan(fault.start_s, fault.end_s, color=FAULT.light, alpha=0.18, lw=0, zorder=0)
     named = _apart(faults, CLOSEST_LABELS * end_s) if labelled else []
     ends_s = [fault.start_s for _, fault in named[1:]] + [end_s]
     for (number, fault), after_s in zip(named, ends_s, strict=False):
+        said = fault.kind if fault.hit else "missed"
         roomy = (after_s - fault.start_s) / end_s > ROOM_FOR_KIND
         axes.annotate(
-            f"F{number} {fault.kind}" if roomy else f"F{number}",
+            f"F{number} {said}" if roomy else f"F{number}",
             (fault.start_s, 1),
             xycoords=("data", "axes fraction"),
             xytext=(0, 2),
@@ -170,7 +177,8 @@ def _distinct_faults(modes: Sequence[ModeDrawn], end_s: float) -> list[tuple[int
     numbered = [pair for mode in modes for pair in enumerate(mode.faults, start=1)]
     for number, fault in sorted(numbered, key=lambda pair: pair[1].start_s):
         if not any(
-            (number, fault.kind, fault.target) == (other_number, other.kind, other.target)
+            (number, fault.kind, fault.target, fault.hit)
+            == (other_number, other.kind, other.target, other.hit)
             and fault.start_s - other.start_s < SAME_MOMENT * end_s
             for other_number, other in distinct
         ):
