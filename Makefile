@@ -8,7 +8,7 @@ STAMP := .venv/installed
 export LC_ALL := C.UTF-8
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: help setup services demo test conformance survival lint bench clean
+.PHONY: help setup services demo test conformance survival matrix lint bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
