@@ -10,6 +10,7 @@ from typing import Final
 from harness.audit.certificate import UNKNOWN, Command, Finding
 from harness.audit.queues import Order, Queues, Reset
 from harness.protocol.commands import COMMAND_CODES, UNANSWERED, Add, KeyKind, Set, Status
+from harness.protocol.ticket import epoch_of
 
 SET: Final = COMMAND_CODES[Set]
 ADD: Final = COMMAND_CODES[Add]
@@ -150,12 +151,12 @@ def _passed_by(queues: Queues, draw: Command, store: Command, reset: Reset) -> F
         if forgotten:
             why = "memcached forgot what it held: the drain found no pointer."
             return Finding("wiped", sure, why, look, "memcached")
-    if store.cas > reset.at:
-        why = "It came into its slot after a drain had read the slots and set the pointer back."
-        return Finding("stored-late", certain, why, reset.command)
     reads = queues.select(store, reads=True, who=reset.command.who)
     if not reads:
         return _not_read(queues, draw, store, reset)
+    if store.cas > reset.at:
+        why = "It came into its slot after a drain had read the slots and set the pointer back."
+        return Finding("stored-late", certain, why, reset.command)
     read = reads[-1]
     late = (
         "The drain had read its slot before the vote came into it, and then set the pointer back."
@@ -273,7 +274,7 @@ def _lost_ticket(queues: Queues, store: Command) -> Finding:
     if later is None:
         why = "Its slot was empty when a drain looked: memcached dropped it."
         return Finding("evicted", False, why, read, "memcached")
-    if later.status == Status.OK and later.number >> 40 == store.slot >> 40:
+    if later.status == Status.OK and epoch_of(later.number) == epoch_of(store.slot):
         why = (
             "Its slot was empty and the pointer was there: memcached dropped it, or it was deleted."
         )
