@@ -34,6 +34,7 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     target: str = ""  # empty: the kind's first
     for_s: Seconds = 0.0  # how long it lasts
     step: str = ""  # of the target's protocol; empty: blindly, where the target has no own step
+    delay_s: Seconds = 0.0  # 0: the kind's own
     modes: tuple[str, ...] = ()  # only in these; empty: in all modes that have the target
 
 
@@ -46,6 +47,7 @@ class Kind(NamedTuple):
     options: tuple[str, ...] = ()  # further fields that it heeds
 
 
+VOTERS: Final = "voters"
 PROCESSES: Final = ("lock-holder", "site", "flusher", "memcached", "memcached-2", "mariadb")
 
 KINDS: Final[dict[str, Kind]] = {
@@ -53,6 +55,9 @@ KINDS: Final[dict[str, Kind]] = {
     "pause": Kind(PROCESSES, "always", steps=True),
     "wipe": Kind(("memcached", "memcached-2"), "never"),
     "squeeze": Kind(("memcached", "memcached-2"), "always"),
+    "give-up": Kind((VOTERS,), "always", options=("delay_s",)),
+    "revote": Kind((VOTERS,), "always", options=("delay_s",)),
+    "slow-read": Kind((VOTERS,), "always", options=("delay_s",)),
 }
 
 FAULT_KINDS: Final = tuple(KINDS)
@@ -69,11 +74,17 @@ STEPS: Final[dict[str, tuple[str, ...]]] = {
 }
 """By target: at which steps of its protocol a fault can be armed."""
 
-OPTIONS: Final[tuple[str, ...]] = ()
+OPTIONS: Final[tuple[str, ...]] = ("delay_s",)
 """Fields that only some kinds have."""
 
 _FLAG: Final = re.compile(r"([a-z-]+)@(\S+)((?:\s+\S+=\S+)*)\s*")
-_WORDS: Final = {"for": "for_s", "at": "step", "target": "target", "modes": "modes"}
+_WORDS: Final = {
+    "for": "for_s",
+    "at": "step",
+    "target": "target",
+    "modes": "modes",
+    "delay": "delay_s",
+}
 """On the command line: the key that is written, and the field that is meant."""
 _UNITS: Final = {"s": 1.0, "ms": 0.001, "us": 1e-6, "": 1.0}
 _TIME: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(s|ms|us|)")

@@ -41,6 +41,8 @@ class Accounts(msgspec.Struct, frozen=True, kw_only=True):
     phantom: int  # ballots whose id was never planned
     duplicated: int  # votes with more deliveries than their attempts explain
     extra_deliveries: int  # how many deliveries too many those have together
+    recast: int = 0  # of `sent`: votes cast again under a new id, which no plan has
+    counted_again: int = 0  # voters of whom more than one vote was counted, since they cast again
     unrecorded: int = 0  # of `sent`: votes that the ledger should have and has not
 
 

@@ -34,6 +34,7 @@ class TrialFacts(msgspec.Struct, frozen=True, kw_only=True):
     excuses: tuple[str, ...] = ()  # kinds of faults under which it may lose votes all the same
     void_by: tuple[str, ...] = ()  # what of the plan takes the promise away, whatever happens
     planned: dict[int, int] | None  # generator → votes planned; None: ids unknown, no phantoms
+    recasts: int = 0  # how often a vote could be cast again under a new id
     load_start_ns: int  # CLOCK_MONOTONIC of the plan's second 0
     duration_s: float
     drained: bool  # the queue was seen empty and the flusher idle

@@ -14,6 +14,8 @@ import pymysql
 
 from harness.database.ballots import read_ballots
 from harness.errors import PollstormError, RecordingError
+from harness.fault import VOTERS, target_of
+from harness.faults import voters
 from harness.faults.fault import Reach
 from harness.faults.timetable import Timetable, applicable
 from harness.history.recorder import RECORDING_FAILED
@@ -88,6 +90,7 @@ def play(stage: Stage, mode: Mode, trial: TrialFolder) -> None:
             excuses=mode.excuses,
             void_by=voided_by(mode, plan),
             planned=planned_votes(plan),
+            recasts=voters.most_recasts(applicable(plan.faults, mode.name, mode.queues)),
             load_start_ns=monotonic_ns(),
             duration_s=plan.duration_s,
             drained=False,
@@ -124,12 +127,14 @@ def drive_load(stage: Stage, stack: Stack, mode: Mode, trial: TrialFolder, notes
     """Steps 5 to 7: the generator's ceiling, the load with its faults, and their healing."""
     plan, progress = stage.plan, stage.progress
     logs = stage.logs / trial.name
+    faults = applicable(plan.faults, mode.name, mode.queues, daemons_of(mode, plan))
+    plan = msgspec.structs.replace(plan, faults=faults)
     fleet = Fleet(plan, stage.supervisor, stack.site.host, stack.site.port, trial.raw, logs)
     progress.step(trial.name, 5, "measure the generator's own ceiling")
     notes.keep(ceiling_per_s=fleet.measure_ceiling())
     progress.step(trial.name, 6, f"load for {plan.duration_s:g} s")
-    faults = applicable(plan.faults, mode.name, mode.queues, daemons_of(mode, plan))
-    timetable = Timetable(faults, Reach(stack), functools.partial(note_fault, trial))
+    ours = tuple(fault for fault in faults if target_of(fault) != VOTERS)
+    timetable = Timetable(ours, Reach(stack), functools.partial(note_fault, trial))
 
     before_s: dict[str, float] = {}
 
@@ -151,6 +156,10 @@ def drive_load(stage: Stage, stack: Stack, mode: Mode, trial: TrialFolder, notes
             notes.keep(faults=timetable.heal(), cpu_s=used_since(before_s, stack.cpu_s()))
             notes.keep(site_in_flight=mean_during_load(samples, notes.facts))
     stack.require_alive()  # also what a fault brought down
+    of_voters = voters.records(faults, report.met, plan.duration_s)
+    notes.keep(faults=notes.facts.faults + of_voters)
+    for record in of_voters:
+        note_fault(trial, "fault is over", msgspec.to_builtins(record))
     notes.keep(
         in_flight_sampled=report.in_flight_mean,
         short_of_users=report.short_of_users,

@@ -8,6 +8,8 @@ VoteId = NewType("VoteId", int)
 """64 bit: the generator that minted it (upper 16) and its sequence number there (lower 48)."""
 
 SEQUENCE_BITS: Final = 48
+RECAST_BITS: Final = 40
+"""Of the sequence: the bits above say how often the vote was cast again. A trillion are enough."""
 POLL_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 VOTE_ID: Final = re.compile(r"[0-9a-f]{16}")
 VOTER_NAME: Final = re.compile(r"[!-~]{1,64}")  # visible ASCII, so that a message is one line
@@ -20,6 +22,16 @@ def mint(generator: int, sequence: int) -> VoteId:
     So no vote has the id 0, by which the journal says that a command carried none.
     """
     return VoteId(generator << SEQUENCE_BITS | sequence)
+
+
+def recast(vote_id: VoteId) -> VoteId:
+    """The id under which a voter casts again what she cast under that id."""
+    return VoteId(vote_id + (1 << RECAST_BITS))
+
+
+def times_recast(vote_id: VoteId) -> int:
+    """How often the vote had been cast before."""
+    return (vote_id & ((1 << SEQUENCE_BITS) - 1)) >> RECAST_BITS
 
 
 class Vote(NamedTuple):

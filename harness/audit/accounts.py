@@ -9,6 +9,9 @@ Ledger and ballots may come from elsewhere. Needed are `vote`, `outcome`, `choic
 of ballots with the same vote id are one ballot with all their deliveries: the database that they
 came from counted the vote that often.
 
+Voters may have cast again what they had given up on, under an id made from the first
+(`vote.recast`): that is a vote of its own, `recast`, and planned if the first was.
+
 What a lost ledger would have said is unknown: planned ids of a generator in
 `facts.missing_generators` without a ledger row are sent, outcome unknown. So is any planned id
 that has a ballot but no ledger row, since it evidently was sent. Both are `unrecorded`.
@@ -24,7 +27,7 @@ from harness.history.ledger import RequestKind
 from harness.history.store import quoted, reading, require_columns
 from harness.result import Accounts
 from harness.run_folder import TrialFacts, TrialFolder
-from harness.vote import SEQUENCE_BITS, Outcome
+from harness.vote import RECAST_BITS, SEQUENCE_BITS, Outcome
 
 PARTS: Final = (
     "counted",
@@ -46,6 +49,10 @@ REFUSED: Final = int(Outcome.REFUSED)
 LARGEST_CHOICE: Final = 126  # choices are bits of a number of 127 bits; a poll has at most 100
 LARGEST_CHOICE_OF_64_BITS: Final = 63
 
+_SEQUENCE: Final = f"(vote::UBIGINT & {(1 << RECAST_BITS) - 1})"
+_RECASTS: Final = f"((vote::UBIGINT >> {RECAST_BITS}) & {(1 << SEQUENCE_BITS - RECAST_BITS) - 1})"
+_RECAST_MASK: Final = (1 << SEQUENCE_BITS) - (1 << RECAST_BITS)
+
 Connection: TypeAlias = duckdb.DuckDBPyConnection
 Counts: TypeAlias = dict[str, int]
 
@@ -65,9 +72,13 @@ def settle_files(ledger: Path, ballots: Path, facts: TrialFacts) -> Accounts:
         connection.execute("SET preserve_insertion_order = false")
         require_columns(connection, ledger, LEDGER_NEEDS)
         require_columns(connection, ballots, BALLOTS_NEED)
-        counts = _count(connection, _votes(connection, ledger, ballots, grouped=False), facts)
+        votes = _votes(connection, ledger, ballots, grouped=False)
+        counts = _count(connection, votes, facts)
         if _repeats(connection, ledger, counts):
-            counts = _count(connection, _votes(connection, ledger, ballots, grouped=True), facts)
+            votes = _votes(connection, ledger, ballots, grouped=True)
+            counts = _count(connection, votes, facts)
+        if facts.recasts:
+            counts["counted_again"] = _count_again(connection, votes)
     _require_sums(counts, ledger)
     return _accounts(counts, facts)
 
@@ -208,8 +219,8 @@ def _count(connection: Connection, votes: str, facts: TrialFacts) -> Counts:
             f"SELECT * FROM ({votes}) LEFT JOIN generators "
             f"ON vote::UBIGINT >> {SEQUENCE_BITS} = generator"
         )
-        sequence = f"(vote::UBIGINT & {(1 << SEQUENCE_BITS) - 1})"
-        was_planned, missing = f"coalesce({sequence} < planned, false)", "missing"
+        was_planned = f"coalesce({_SEQUENCE} < planned AND {_RECASTS} <= {facts.recasts}, false)"
+        missing = f"missing AND {_RECASTS} = 0"
     return _counts(
         connection,
         f"""
@@ -231,9 +242,23 @@ def _count(connection: Connection, votes: str, facts: TrialFacts) -> Counts:
             count_if(recorded AND NOT was_planned) AS strangers,
             count_if(was_planned AND {missing}) AS of_missing,
             count_if(recorded AND extra > 0) AS duplicated,
-            coalesce(sum(CASE WHEN recorded THEN extra END), 0) AS extra_deliveries
+            coalesce(sum(CASE WHEN recorded THEN extra END), 0) AS extra_deliveries,
+            count_if(was_planned AND {_RECASTS} > 0) AS recast
         FROM (SELECT *, {was_planned} AS was_planned FROM ({source}))""",
     )
+
+
+def _count_again(connection: Connection, votes: str) -> int:
+    """Voters of whom several votes have a ballot, one of them cast again."""
+    counts = _counts(
+        connection,
+        f"""
+        SELECT count(*) AS voters FROM (
+            SELECT 1 FROM ({votes}) WHERE has_ballot
+            GROUP BY vote::UBIGINT & ~({_RECAST_MASK}::UBIGINT)
+            HAVING count(DISTINCT vote) > 1)""",
+    )
+    return counts["voters"]
 
 
 def _require_sums(counts: Counts, ledger: Path) -> None:
@@ -257,19 +282,22 @@ def _accounts(counts: Counts, facts: TrialFacts) -> Accounts:
     of_missing = sum(planned_of.get(generator, 0) for generator in facts.missing_generators)
     silent = of_missing - counts["of_missing"]
     sent = counts["recorded"] + counts["orphans"] + silent
+    recast = counts["recast"] if facts.recasts else 0
     planned = sent if facts.planned is None else sum(planned_of.values())
     parts = {name: counts[name] for name in PARTS}
     parts["recovered"] += counts["orphans"]
     parts["absent"] += silent
     return Accounts(
         planned=planned,
-        unsent=planned - sent,
+        unsent=planned + recast - sent,
         sent=sent,
         acknowledged=counts["acknowledged"],
         **parts,
         phantom=counts["phantom"],
         duplicated=counts["duplicated"],
         extra_deliveries=counts["extra_deliveries"],
+        recast=recast,
+        counted_again=counts.get("counted_again", 0),
         unrecorded=counts["orphans"] + silent,
     )
 

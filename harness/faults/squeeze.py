@@ -172,4 +172,4 @@ def limit(daemon: MemcachedServer, mib: int, usual_mib: int) -> None:
     """Set the daemon's memory, where it can be set. Raises OSError, MemcacheError."""
     if usual_mib > LEAST_MIB:
         with closing(client_of(daemon.address)) as client:
-            client.cache_memlimit(mib)  # type: ignore[no-untyped-call]
+            client.cache_memlimit(mib)

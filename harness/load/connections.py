@@ -10,6 +10,7 @@ from harness.load.answer import Answer, read_answer
 from harness.load.request import Target
 
 READABLE: Final = 1  # libev's event mask
+PIECE_BYTES: Final = 64  # that a slow reader takes at once: an answer to a vote has some four
 
 
 class NotSent(Exception):
@@ -26,15 +27,15 @@ class Connections:
         self._target = target
         self._idle: list[Connection] = []
 
-    def exchange(self, request: bytes) -> Answer:
-        """Send a request and read its answer.
+    def exchange(self, request: bytes, pause_s: float = 0.0) -> Answer:
+        """Send a request and read its answer; with a pause, slowly: one before each piece.
 
         Raises NotSent, Nonsense, OSError, and whatever is thrown into the greenlet. A request
         that was written is never repeated: it may have been applied.
         """
         connection = self._send(request)
         try:
-            answer = connection.receive_answer()
+            answer = connection.receive_answer(pause_s)
         except BaseException:
             connection.close()
             raise
@@ -95,8 +96,18 @@ class Connection:
             raise ConnectionError("the connection took only a part of the request")
         return True
 
-    def receive_answer(self) -> Answer:
-        return read_answer(self._receive)
+    def receive_answer(self, pause_s: float) -> Answer:
+        """The answer, a small piece at a time if there is to be a pause before each."""
+        if not pause_s:
+            return read_answer(self._receive)
+
+        def receive_slowly(most: int) -> bytes:
+            self._watcher.stop()  # what comes meanwhile is no sign that the site hangs up
+            gevent.sleep(pause_s)
+            self._watcher.start(self._on_readable)
+            return self._receive(min(most, PIECE_BYTES))
+
+        return read_answer(receive_slowly)
 
     def close(self) -> None:
         self._watcher.close()

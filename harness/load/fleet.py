@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -49,6 +50,11 @@ class FleetReport(NamedTuple):
     def longest_block_ms(self) -> float | None:
         """How long nothing could run in a generator at worst; None when none has said."""
         return max((report.longest_block_ms for report in self.reports.values()), default=None)
+
+    @property
+    def met(self) -> Counter[int]:
+        """By number of a fault in the plan: how many voters behaved as it says."""
+        return sum((Counter(report.met) for report in self.reports.values()), Counter[int]())
 
 
 class Fleet:

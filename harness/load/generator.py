@@ -23,6 +23,7 @@ from locust.event import EventHook
 from harness.errors import Interrupted, PollstormError, RecordingError, ServiceError
 from harness.history.ledger import Ledger
 from harness.load.arrivals import NS_PER_S, full_speed, schedule, users_needed
+from harness.load.conduct import conducts
 from harness.load.connections import Connections
 from harness.load.request import Requests, Target, VoidRequests
 from harness.load.shard import CANNOT_RECORD, POLL_S, GeneratorReport, Shard
@@ -107,6 +108,7 @@ class Generator:
             Connections(target),
             Ledger(Path(shard.ledger_folder), shard.generator),
             plan.voters,
+            () if at_full_speed else conducts(plan.faults),
         )
         environment = Environment(user_classes=[LoadVoter])
         self._runner = environment.create_local_runner()
@@ -173,6 +175,7 @@ class Generator:
             longest_block_ms=pulse.longest_block_ns / 1e6,
             unanswered=turnout.unanswered,
             users=self._users,
+            met=dict(turnout.met),
             users_wanted=self._users_wanted,
         )
 

@@ -51,6 +51,7 @@ class GeneratorReport(msgspec.Struct, frozen=True, kw_only=True):
     unanswered: int  # arrivals without an answer when it ended: never sent, or under way
     users: int
     users_wanted: int  # more than `users` when the process may not open as many connections
+    met: dict[int, int] = {}  # by number of a fault in the plan: voters who behaved as it says
 
     @classmethod
     def read(cls, path: Path) -> "GeneratorReport | None":

@@ -7,7 +7,8 @@ task call takes arrivals until there are none. Locust's engine, statistics and w
 Importing this module imports Locust, which patches the standard library for gevent.
 """
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from time import monotonic_ns
 from typing import ClassVar, Final, NamedTuple
 
@@ -21,10 +22,11 @@ from harness.errors import RecordingError
 from harness.history.ledger import Ledger, RequestKind, Trouble
 from harness.load.answer import Nonsense, outcome_of
 from harness.load.arrivals import NS_PER_S, Schedule
+from harness.load.conduct import REVOTE, Conduct, conduct_at
 from harness.load.connections import Connections, NotSent
 from harness.load.request import Requests
 from harness.plan import Voters
-from harness.vote import Outcome, VoteId
+from harness.vote import Outcome, VoteId, recast, times_recast
 
 CHUNK: Final = 4096  # arrivals turned from arrays to Python objects at a time: 1 MB, a millisecond
 # Retries without a Retry-After wait as long as an impatient finger; with one, at most so long
@@ -70,6 +72,7 @@ class Turnout:
         connections: Connections,
         ledger: Ledger | None,
         voters: Voters,
+        conducts: Sequence[Conduct] = (),
     ) -> None:
         self.requests = requests
         self.connections = connections
@@ -78,9 +81,12 @@ class Turnout:
         """All arrivals have been answered, or nothing more is to be sent."""
         self.failure: RecordingError | None = None
         self.in_flight = 0  # attempts of either kind: sent, not answered yet
-        self.sent = 0  # votes of which at least one attempt left
+        self.sent = 0  # votes of the schedule of which at least one attempt left
         self.attempts = 0
         self.ended = 0  # attempts that are not under way any more
+        self.met: Counter[int] = Counter()
+        """By number of a fault: how many voters behaved as it says."""
+        self._conducts = conducts
         self._planned = planned
         self._ledger = ledger
         self.unanswered = len(planned)
@@ -165,7 +171,13 @@ class Turnout:
                 planned.choice[rows].tolist(),
             )
 
-    def attempt(self, arrival: Arrival, number: int, taken_ns: int) -> tuple[Ending, int]:
+    def conduct_of(self, arrival: Arrival) -> Conduct | None:
+        """How its voter behaves, if otherwise than usual."""
+        return conduct_at(self._conducts, arrival.planned_ns - self.start_ns)
+
+    def attempt(
+        self, arrival: Arrival, number: int, taken_ns: int, conduct: Conduct | None = None
+    ) -> tuple[Ending, int]:
         """Send it once; how that ended, and when (ns). Whatever happens, the row is closed.
 
         Raises RecordingError, before anything is sent, when no row can be had.
@@ -184,11 +196,11 @@ class Turnout:
             sent_ns=monotonic_ns(),
         )
         self.attempts += 1
-        self.sent += is_vote and number == 1
+        self.sent += is_vote and number == 1 and not times_recast(vote)
         self.in_flight += 1
         ending = STOPPED
         try:
-            ending = self._exchange(request)
+            ending = self._exchange(request, conduct)
         finally:
             answered_ns = monotonic_ns()
             self.in_flight -= 1
@@ -197,11 +209,16 @@ class Turnout:
                 record.close(answered_ns, ending.outcome, ending.status, ending.trouble)
         return ending, answered_ns
 
-    def _exchange(self, request: bytes) -> Ending:
-        timeout = gevent.Timeout(self.voters.timeout_s)
+    def _exchange(self, request: bytes, conduct: Conduct | None) -> Ending:
+        timeout_s, pause_s = self.voters.timeout_s, 0.0
+        if conduct and conduct.is_hasty:
+            timeout_s = min(timeout_s, conduct.delay_s)
+        elif conduct:
+            pause_s = conduct.delay_s
+        timeout = gevent.Timeout(timeout_s)
         timeout.start()
         try:
-            answer = self.connections.exchange(request)
+            answer = self.connections.exchange(request, pause_s)
         except NotSent:
             return Ending(Outcome.REFUSED, trouble=Trouble.NOT_CONNECTED)
         except gevent.Timeout as expired:
@@ -238,16 +255,33 @@ class Voter(locust.User):
         raise StopUser
 
     def _play(self, turnout: Turnout, arrival: Arrival, taken_ns: int) -> None:
-        """Send it, and send it again as often as the plan has retries."""
-        for number in range(1, turnout.voters.retries + 2):
-            ending, answered_ns = turnout.attempt(arrival, number, taken_ns)
+        """Send it, and send it again as often as the plan has retries.
+
+        A hasty voter gives up her first attempt early, and then has one more beside the retries.
+        """
+        conduct = turnout.conduct_of(arrival)
+        if conduct and conduct.is_hasty and arrival.kind is not RequestKind.VOTE:
+            conduct = None
+        if conduct and not conduct.is_hasty:
+            turnout.met[conduct.number] += 1
+        number, retries = 1, turnout.voters.retries
+        while True:  # each time round takes a retry, or the one haste
+            ending, answered_ns = turnout.attempt(arrival, number, taken_ns, conduct)
             self._tell_locust(turnout, arrival, ending, answered_ns)
-            if arrival.kind is not RequestKind.VOTE or not ending.may_retry:
+            hasty = conduct is not None and conduct.is_hasty
+            wait_s = min(ending.retry_after_s or RETRY_AFTER_S, MAX_RETRY_AFTER_S)
+            if conduct and hasty and ending.trouble is Trouble.TIMED_OUT:
+                turnout.met[conduct.number] += 1
+                if conduct.kind == REVOTE:
+                    arrival, number = arrival._replace(vote=recast(arrival.vote)), 0
+            elif arrival.kind is RequestKind.VOTE and ending.may_retry and retries:
+                retries -= 1
+            else:
                 break
-            if number <= turnout.voters.retries:
-                wait_s = min(ending.retry_after_s or RETRY_AFTER_S, MAX_RETRY_AFTER_S)
-                taken_ns = answered_ns + int(wait_s * NS_PER_S)
-                gevent.sleep(wait_s)
+            conduct = None if hasty else conduct
+            number += 1
+            taken_ns = answered_ns + int(wait_s * NS_PER_S)
+            gevent.sleep(wait_s)
         turnout.answered()
 
     def _tell_locust(
