@@ -107,15 +107,17 @@ def conclude(
         folder.note_event("ended early", error=str(failure))
     try:
         progress.step("", 10, "audit and measure")
-        result = audit_run(
-            folder,
-            command=command,
-            started_utc=started_utc,
-            partial=failure is not None or is_partial(folder),
-            failed_with=failure.exit_code if failure else None,
-        )
+        with uninterrupted():  # DuckDB would make an error of its own out of what a signal raises
+            result = audit_run(
+                folder,
+                command=command,
+                started_utc=started_utc,
+                partial=failure is not None or is_partial(folder),
+                failed_with=failure.exit_code if failure else None,
+            )
         progress.step("", 12, "report")
-        render(folder, result)
+        with uninterrupted():
+            render(folder, result)
         folder.note_event("ended")
     except Interrupted as interrupted:
         return conclude(folder, progress, interrupted, command, started_utc)
