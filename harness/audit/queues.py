@@ -26,6 +26,7 @@ from harness.protocol.commands import (
     Set,
     Status,
 )
+from harness.protocol.ticket import EPOCH_BITS, epoch_of
 
 Place: TypeAlias = tuple[int, int]
 Who: TypeAlias = tuple[int, int, int]
@@ -313,7 +314,7 @@ class Queues:
         frame = self._pointers[store.place]
         gone = (frame["begin_ns"] > store.end_ns) & (
             (frame["status"] == int(Status.MISSING))
-            | (frame["number"].astype(np.int64) // 2**40 != store.slot >> 40)
+            | (frame["number"].astype(np.int64) // 2**EPOCH_BITS != epoch_of(store.slot))
         )
         rows = np.flatnonzero(gone.to_numpy())
         return Command(*map(int, frame.iloc[int(rows[0])])) if len(rows) else None

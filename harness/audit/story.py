@@ -24,6 +24,7 @@ from harness.protocol.commands import (
     Set,
     Status,
 )
+from harness.protocol.ticket import EPOCH_BITS
 
 WORDS: Final = {
     COMMAND_CODES[Get]: "get", COMMAND_CODES[Set]: "set", COMMAND_CODES[Incr]: "incr",
@@ -114,7 +115,7 @@ def said_of(
         own = store is not None and command.who == store.who
         text = say(command, vote)
         if fatal and finding.by == "memcached":
-            text += " — memcached had forgotten it by then"
+            text += " (memcached had forgotten it by then)"
         mark = "fatal" if fatal else "life" if own else ""
         events.append(
             Event(command.end_ns or command.begin_ns, actor(command), text, command.cas, mark)
@@ -132,7 +133,7 @@ def say(command: Command, vote: int) -> str:
     """A command and its reply in words."""
     name = NAMES.get((command.command, command.key), f"command {command.command}")
     if command.key == KeyKind.SLOT:
-        name += f" {command.slot}"
+        name += f" {_number(command.slot)}"
     if command.command == COMMAND_CODES[Patience]:
         return "patience is over: goes on without the lock"
     if not command.end_ns:
@@ -140,6 +141,12 @@ def say(command: Command, vote: int) -> str:
     if command.status != Status.OK:
         return f"{name} → {ENDS.get(Status(command.status), 'failed')}{_follows(command)}"
     return f"{name} → {_result(command, vote)}"
+
+
+def _number(number: int) -> str:
+    """A slot's number; that of a ticket as epoch.number."""
+    epoch = number >> EPOCH_BITS
+    return f"{epoch}.{number & (1 << EPOCH_BITS) - 1}" if epoch else str(number)
 
 
 def _follows(command: Command) -> str:
@@ -158,7 +165,9 @@ def _result(command: Command, vote: int) -> str:
         )
         return f"{whose} was {'in it' if read else 'stored'}"
     if command.key == KeyKind.POINTER:
-        return str(command.number) if command.command != COMMAND_CODES[Set] else "set back"
+        if command.command == COMMAND_CODES[Add]:
+            return "a new epoch"
+        return "set back" if command.command == COMMAND_CODES[Set] else _number(command.number)
     if command.command == COMMAND_CODES[Incr]:
         return "1: let in (clean grant)"
     return "done"

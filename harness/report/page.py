@@ -11,6 +11,7 @@ from markupsafe import Markup
 from harness import __version__
 from harness.errors import PlanError
 from harness.report import notation, sentences
+from harness.report.deaths import deaths
 from harness.report.gallery import Shown, gallery
 from harness.report.junit import junit
 from harness.report.palette import css_variables
@@ -45,6 +46,7 @@ def page(folder: RunFolder, result: RunResult, shown: list[Shown]) -> str:
         "report.html",
         result=result,
         figures=shown,
+        deaths=deaths(folder, result),
         reasons=reasons(result),
         poll=poll,
         environment=flat(_json_of(folder.environment_file)),
