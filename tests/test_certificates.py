@@ -7,6 +7,7 @@ import pytest
 
 from harness.audit.certificate import Certificate
 from harness.audit.certificates import certificates, read_certificates, write_certificates
+from harness.audit.overlaps import intrusions
 from harness.history.journal import Role
 from harness.protocol.commands import Add, Get, Incr, InsertBallots, KeyKind, Patience, Set, Status
 from tests.histories import attempt, ballot, command, make_trial, vote_id
@@ -262,3 +263,19 @@ def test_a_takeover_and_whose_hold_it_overlapped_are_on_the_certificate(tmp_path
     (found,) = certified(tmp_path / "trial", FIRST + holder + taken + read)
     assert (found.cause, found.killer_grant) == ("overwritten", "takeover")
     assert found.killer_overlapped == "100/0/1"
+
+
+def test_a_write_after_the_first_of_a_later_hold_is_stale(tmp_path):
+    taken = [
+        command(Incr, LOCK, begin=1, number=2, cas=12, **OTHER),
+        command(Patience, LOCK, begin=2, end=2, status=Status.OVER, **OTHER),
+        command(Incr, POINTER, begin=3, number=2, cas=14, **OTHER),
+        command(Set, SLOT, begin=4, slot=2, vote=7, cas=15, **OTHER),
+        command(Set, LOCK, begin=5, cas=16, **OTHER),
+    ]
+    stalled = vote(0, 1, 10, store_at=9, store_cas=40)
+    trial = make_trial(tmp_path / "trial", journal=stalled + taken)
+    frame = intrusions(trial).set_index("pid")
+    assert list(frame["kind"]) == ["clean", "takeover"]
+    assert list(frame["stale_writes"]) == [1, 0]
+    assert frame.loc[100, "hold_ms"] == pytest.approx(9.2)

@@ -7,6 +7,7 @@ from harness.audit.examination import audit_run
 from harness.cli.explain import explain, read_id
 from harness.errors import Exit, PlanError
 from harness.plan import Plan
+from harness.report.page import render
 from harness.run_folder import RunFolder
 from tests.histories import attempt, ballot, make_trial, vote_id
 from tests.test_certificates import FIRST, V, drain, overwritten, vote
@@ -83,3 +84,13 @@ def test_a_vote_id_that_is_none_is_refused(text):
     assert read_id("1:0") == read_id(f"{vote_id(0):016X}") == V
     with pytest.raises(PlanError, match="no vote id"):
         read_id(text)
+
+
+def test_the_report_tells_each_cause_by_an_example(tmp_path):
+    folder = run_with(tmp_path, overwritten())
+    render(folder, audited(folder))
+    page = folder.page.read_text(encoding="utf-8")
+    assert "Why votes were lost or doubled" in page
+    assert f"overwritten: one such vote, {V:016x}" in page
+    assert "← killed it" in page
+    assert "is not told" not in page

@@ -16,10 +16,10 @@ from harness.run_folder import TrialFolder
 
 _STALE: Final = f"""
 WITH writes AS (
-    SELECT pid, thread, operation, commands.queue, daemon, cas, commands.begin_ns, hold.start_ns
+    SELECT pid, thread, operation, queue, daemon, cas, begin_ns, start_ns
     FROM commands JOIN hold USING (pid, thread, operation)
     WHERE {IS_MUTATION} AND key IN ({int(KeyKind.SLOT)}, {int(KeyKind.POINTER)})
-        AND commands.begin_ns >= hold.start_ns
+        AND begin_ns >= start_ns
 ), first_writes AS (
     SELECT pid, thread, operation, queue, daemon, start_ns, min(cas) AS first_cas
     FROM writes GROUP BY ALL
@@ -44,7 +44,7 @@ def intrusions(trial: TrialFolder) -> pd.DataFrame:
         return found.assign(stale_writes=0)
     with reading(trial.journal) as connection:
         load_commands(connection, trial)
-        connection.register("hold", found)
+        connection.register("hold", found[["pid", "thread", "operation", "start_ns"]])
         stale = connection.execute(_STALE).df()
     merged = found.merge(stale, on=["pid", "thread", "operation"], how="left")
     return merged.assign(stale_writes=merged["stale_writes"].fillna(0).astype(int))
