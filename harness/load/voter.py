@@ -58,6 +58,8 @@ class Ending(NamedTuple):
         return self.outcome is Outcome.UNKNOWN or self.status == 503
 
 
+GIVEN_UP: Final = (Trouble.TIMED_OUT, Trouble.NOT_CONNECTED)
+"""What a hasty voter's attempt ends in; the time may be over before there is a connection."""
 STOPPED: Final = Ending(Outcome.UNKNOWN, trouble=Trouble.STOPPED)
 REQUEST_KINDS: Final = {int(kind): kind for kind in RequestKind}
 
@@ -270,7 +272,7 @@ class Voter(locust.User):
             self._tell_locust(turnout, arrival, ending, answered_ns)
             hasty = conduct is not None and conduct.is_hasty
             wait_s = min(ending.retry_after_s or RETRY_AFTER_S, MAX_RETRY_AFTER_S)
-            if conduct and hasty and ending.trouble is Trouble.TIMED_OUT:
+            if conduct and hasty and ending.trouble in GIVEN_UP:
                 turnout.met[conduct.number] += 1
                 if conduct.kind == REVOTE:
                     arrival, number = arrival._replace(vote=recast(arrival.vote)), 0
