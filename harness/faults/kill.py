@@ -23,7 +23,7 @@ from harness.faults.fault import Met, Reach
 
 DIES_WITHIN_S: Final = 5.0  # milliseconds, unless its disk hangs
 BACK_WITHIN_S: Final = 20.0  # a worker takes half a second, on a busy machine a few
-LOOK_S: Final = 0.02  # each look reads the machine's table of connections
+LOOK_S: Final = 0.05
 CRASH_LOOP_S: Final = 6.0
 """The site's first process gives up when a worker dies within 5.5 s of its start by it."""
 OF_SITE: Final = ("site", "lock-holder")
@@ -59,7 +59,7 @@ def _kill_worker(fault: Fault, reach: Reach) -> Met | None:
             f"a worker of the site was started less than {CRASH_LOOP_S:g} s ago, and the site "
             "ends when such a one dies"
         )
-    workers = len(site.workers())
+    before = site.workers()
     os.kill(site.child.pid, signal.SIGSTOP)
     try:
         struck = strike(fault, reach, signal.SIGKILL)
@@ -69,7 +69,12 @@ def _kill_worker(fault: Fault, reach: Reach) -> Met | None:
     finally:
         let_go_on(site.child.pid)
     site.respawned_s = monotonic()
-    if not _comes_true(lambda: len(site.workers()) == workers, BACK_WITHIN_S):
+
+    def is_back() -> bool:
+        new = [worker for worker in site.workers() if worker not in before]
+        return bool(new) and all(map(site.takes_votes, new))
+
+    if not _comes_true(is_back, BACK_WITHIN_S):
         raise ServiceError(f"the site did not start another worker within {BACK_WITHIN_S:g} s")
     target, where = met_at(target_of(fault), struck)
     return Met(f"site process {struck.pid} killed{where}", at_ns=struck.at_ns, target=target)

@@ -32,20 +32,19 @@ class SiteServer:
         self.respawned_s = -math.inf  # CLOCK_MONOTONIC, when it last began to replace a worker
 
     def workers(self) -> list[psutil.Process]:
-        """Those of its processes that take votes just now, by process id.
-
-        Each has a listener of its own. The first process, which starts them, has none.
-        """
-        workers = []
+        """Those of its processes that take votes, or are about to, by process id."""
         with suppress(psutil.NoSuchProcess):
-            for worker in psutil.Process(self.child.pid).children():
-                with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-                    if any(
-                        socket.status == psutil.CONN_LISTEN
-                        for socket in worker.net_connections("tcp")
-                    ):
-                        workers.append(worker)
-        return sorted(workers, key=lambda worker: worker.pid)
+            children = psutil.Process(self.child.pid).children()
+            return sorted(filter(_is_worker, children), key=lambda worker: worker.pid)
+        return []
+
+    def takes_votes(self, worker: psutil.Process) -> bool:
+        """Each worker has a listener of its own. Reads the machine's table of connections."""
+        try:
+            sockets = worker.net_connections("tcp")
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            return False
+        return any(socket.status == psutil.CONN_LISTEN for socket in sockets)
 
     def stop(self) -> None:
         """Finish the requests under way and end; after STOP_LIMIT_S end in any case."""
@@ -93,6 +92,15 @@ def _warm_up(deployment: Deployment, port: int) -> None:
     with ThreadPoolExecutor(min(requests, MOST_AT_ONCE)) as asking:
         for _ in range(requests):
             asking.submit(_is_ready, deployment.host, port)
+
+
+def _is_worker(child: psutil.Process) -> bool:
+    """Not a dead one that is not yet buried, nor a helper that Python may start beside them."""
+    try:
+        dead = child.status() == psutil.STATUS_ZOMBIE
+        return not dead and "resource_tracker" not in " ".join(child.cmdline())
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return False
 
 
 def _is_ready(host: str, port: int) -> bool:
