@@ -35,6 +35,9 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     for_s: Seconds = 0.0  # how long it lasts
     step: str = ""  # of the target's protocol; empty: blindly, where the target has no own step
     delay_s: Seconds = 0.0  # 0: the kind's own
+    jitter_s: Seconds = 0.0  # up to so much more or less than the delay
+    share: Share = 0.0  # of the requests; 0: all
+    direction: Literal["", "to", "from"] = ""  # seen from the client; empty: to the server
     modes: tuple[str, ...] = ()  # only in these; empty: in all modes that have the target
 
 
@@ -50,17 +53,28 @@ class Kind(NamedTuple):
 VOTERS: Final = "voters"
 PROCESSES: Final = ("lock-holder", "site", "flusher", "memcached", "memcached-2", "mariadb")
 
+SERVERS: Final = ("memcached", "memcached-2", "mariadb")
+
 KINDS: Final[dict[str, Kind]] = {
     "kill": Kind(PROCESSES, "maybe", steps=True),  # it lasts until there is another process
     "pause": Kind(PROCESSES, "always", steps=True),
     "wipe": Kind(("memcached", "memcached-2"), "never"),
     "squeeze": Kind(("memcached", "memcached-2"), "always"),
+    "latency": Kind(SERVERS, "always", options=("delay_s", "jitter_s")),
+    "stall": Kind(SERVERS, "always"),
+    "reset": Kind(SERVERS, "maybe"),  # it lasts until new connections are let in
+    "drop-request": Kind(SERVERS, "always", options=("share",)),
+    "drop-reply": Kind(SERVERS, "always", options=("share",)),
+    "cut": Kind(SERVERS, "always", options=("direction",)),
     "give-up": Kind((VOTERS,), "always", options=("delay_s",)),
     "revote": Kind((VOTERS,), "always", options=("delay_s",)),
     "slow-read": Kind((VOTERS,), "always", options=("delay_s",)),
 }
 
 FAULT_KINDS: Final = tuple(KINDS)
+
+BETWEEN: Final = ("latency", "stall", "reset", "drop-request", "drop-reply", "cut")
+"""Kinds that happen on the way to their target: it is reached by a proxy from the start."""
 
 STEPS: Final[dict[str, tuple[str, ...]]] = {
     "lock-holder": ("before-slot",),
@@ -74,7 +88,7 @@ STEPS: Final[dict[str, tuple[str, ...]]] = {
 }
 """By target: at which steps of its protocol a fault can be armed."""
 
-OPTIONS: Final[tuple[str, ...]] = ("delay_s",)
+OPTIONS: Final[tuple[str, ...]] = ("delay_s", "jitter_s", "share", "direction")
 """Fields that only some kinds have."""
 
 _FLAG: Final = re.compile(r"([a-z-]+)@(\S+)((?:\s+\S+=\S+)*)\s*")
@@ -84,6 +98,7 @@ _WORDS: Final = {
     "target": "target",
     "modes": "modes",
     "delay": "delay_s",
+    "jitter": "jitter_s",
 }
 """On the command line: the key that is written, and the field that is meant."""
 _UNITS: Final = {"s": 1.0, "ms": 0.001, "us": 1e-6, "": 1.0}
@@ -185,7 +200,7 @@ def _value(field: str, value: str, text: str) -> Any:
         return [name for name in value.split(",") if name]
     if field.endswith("_s"):
         return _seconds(value, text)
-    if field in ("target", "step"):
+    if field in ("target", "step", "direction"):
         return value
     try:
         return float(value)

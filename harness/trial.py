@@ -115,12 +115,12 @@ def play(stage: Stage, mode: Mode, trial: TrialFolder) -> None:
         finally:
             step(9, "collect ledger, journal and ballots")
             with uninterrupted():
-                collect(trial, notes, stack.deployment.database)
+                collect(trial, notes, stack.servers.database or stack.deployment.database)
 
 
 def needed(mode: Mode, stack: Stack) -> tuple[str, ...]:
     """The memcached daemons that the mode uses, of all that were given."""
-    return stack.deployment.memcached[: daemons_of(mode, stack.deployment.plan)]
+    return stack.servers.memcached[: daemons_of(mode, stack.deployment.plan)]
 
 
 def drive_load(stage: Stage, stack: Stack, mode: Mode, trial: TrialFolder, notes: Notes) -> None:

@@ -47,8 +47,8 @@ class Reach:
 
     @property
     def database(self) -> str:
-        """The URL by which the mode reaches its database."""
-        return self.stack.deployment.database
+        """The URL of the mode's database, past any proxy."""
+        return self.stack.servers.database or self.stack.deployment.database
 
     def daemon(self, target: str) -> MemcachedServer | None:
         """The memcached of that name; None when it is not ours, or the mode has none such."""

@@ -8,8 +8,8 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from harness.errors import PollstormError
-from harness.fault import Fault, describe, target_of
-from harness.faults import kill, pause, squeeze, wipe
+from harness.fault import BETWEEN, Fault, describe, target_of
+from harness.faults import kill, network, pause, squeeze, wipe
 from harness.faults.fault import DAEMONS, Met, Reach
 from harness.result import FaultRecord
 
@@ -18,6 +18,7 @@ START: Final[dict[str, Callable[[Fault, Reach], Met | None]]] = {
     "pause": pause.start,
     "squeeze": squeeze.start,
     "wipe": wipe.start,
+    **dict.fromkeys(BETWEEN, network.start),
 }
 OF_QUEUES: Final = ("lock-holder", "flusher")
 END_S: Final = (

@@ -2,8 +2,8 @@
 
 import socket
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
 from urllib.parse import parse_qs, urlsplit, urlunsplit
@@ -12,10 +12,14 @@ import msgspec
 
 from harness.database.connections import DEFAULT_PORT
 from harness.errors import ServiceError
+from harness.fault import BETWEEN, target_of
+from harness.plan import Plan
 from harness.services.ports import LOOPBACK, on_free_port
 from harness.services.processes import Child, Supervisor
 from harness.services.proxy import Touched, Trouble
+from harness.services.targets import Existing
 
+MARIADB: Final = "mariadb"
 START_LIMIT_S: Final = 10.0  # Python starts in a tenth of a second; a loaded machine takes longer
 ANSWER_LIMIT_S: Final = 5.0  # one line over a Unix socket, from a process that may be busy
 
@@ -91,6 +95,51 @@ def start_proxy(
         return ProxyServer(f"{LOOPBACK}:{port}", child, control)
 
     return on_free_port(start)
+
+
+def targets_between(plan: Plan, mode: str) -> frozenset[str]:
+    """The targets before which the plan's faults in the mode need a proxy; mostly none."""
+    return frozenset(
+        target_of(fault)
+        for fault in plan.faults
+        if fault.kind in BETWEEN and (not fault.modes or mode in fault.modes)
+    )
+
+
+def start_proxies(
+    supervisor: Supervisor,
+    servers: Existing,
+    targets: Collection[str],
+    logs: Path,
+    cpus: frozenset[int] | None,
+    ending: ExitStack,
+) -> dict[str, ProxyServer]:
+    """A proxy before each of these targets that there is, stopped by `ending`.
+
+    Raises ServiceError.
+    """
+    upstreams = dict(named(servers.memcached))
+    if servers.database is not None:
+        upstreams[MARIADB] = server_of(servers.database)
+    proxies = {}
+    for target, upstream in upstreams.items():
+        if target in targets:
+            name = f"{target}-proxy"
+            greets = target == MARIADB
+            proxy = start_proxy(
+                supervisor, name, upstream, logs / f"{name}.log", cpus, greets=greets
+            )
+            ending.callback(proxy.stop)
+            proxies[target] = proxy
+    return proxies
+
+
+def named(addresses: Iterable[str]) -> list[tuple[str, str]]:
+    """The memcached daemons as faults name them, each with its address."""
+    return [
+        ("memcached" if number == 1 else f"memcached-{number}", address)
+        for number, address in enumerate(addresses, start=1)
+    ]
 
 
 def server_of(url: str) -> str:

@@ -46,7 +46,7 @@ class Trouble(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     kind: TroubleKind
     delay_s: float = 0.0  # latency: before a request is passed on
-    jitter_s: float = 0.0  # latency: up to so much more, uniformly
+    jitter_s: float = 0.0  # latency: up to so much more or less, uniformly
     share: float = 1.0  # drop-request, drop-reply: of the requests
     direction: Direction = "to"  # cut: the bytes to the server, or those from it
     refuse: bool = False  # reset: nobody is let in until it is healed
@@ -81,7 +81,8 @@ class Active:
         return self._chance.random() < self.trouble.share
 
     def delay_s(self) -> float:
-        return self.trouble.delay_s + self._chance.uniform(0.0, self.trouble.jitter_s)
+        jitter_s = self.trouble.jitter_s
+        return max(0.0, self.trouble.delay_s + self._chance.uniform(-jitter_s, jitter_s))
 
     def touched(self) -> Touched:
         return Touched(requests=self._requests, connections=len(self._last))

@@ -1,9 +1,9 @@
 """All that one mode needs, started in order and stopped in the reverse of it."""
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -26,6 +26,14 @@ from harness.services.memcached import (
     start_memcached,
 )
 from harness.services.processes import Supervisor
+from harness.services.proxies import (
+    MARIADB,
+    ProxyServer,
+    named,
+    start_proxies,
+    targets_between,
+    through,
+)
 from harness.services.service import cpu_s
 from harness.services.site import SiteServer, start_site
 from harness.services.targets import Existing
@@ -43,6 +51,10 @@ class Stack:
     memcached: tuple[MemcachedServer, ...]  # none: existing ones, not ours to wipe or stop
     mariadb: MariadbServer | None  # none: an existing one
     armed: ArmedPage
+    servers: Existing = field(default_factory=Existing)
+    """Where memcached and the database are, past any proxy."""
+    proxies: Mapping[str, ProxyServer] = field(default_factory=dict)
+    """By target: the proxy through which site and flusher go, for faults of the network."""
 
     def require_alive(self) -> None:
         """Raises ServiceError when one of our processes has ended."""
@@ -52,6 +64,8 @@ class Stack:
             memcached.service.require_alive()
         if self.mariadb:
             self.mariadb.service.require_alive()
+        for proxy in self.proxies.values():
+            proxy.child.require_alive()
 
     def cpu_s(self) -> dict[str, float]:
         """The processor time that each of our services has used up to now, in user and kernel."""
@@ -109,11 +123,19 @@ def start_stack(
         _create_tables(database, plan)
         if existing.database is not None:
             ending.callback(_drop_tables, database)
+        servers = Existing(addresses, database)
+        targets = targets_between(plan, mode.name)
+        proxies = start_proxies(supervisor, servers, targets, logs, cpus, ending)
         deployment = Deployment(
             plan=plan,
             mode=mode.name,
-            memcached=addresses,
-            database=database,
+            memcached=tuple(
+                proxies[name].address if name in proxies else address
+                for name, address in named(addresses)
+            ),
+            database=through(proxies[MARIADB].address, database)
+            if MARIADB in proxies
+            else database,
             folder=str(folder),
             port=plan.site.port,
         )
@@ -125,7 +147,7 @@ def start_stack(
         if mode.queues:
             flushers = start_flushers(supervisor, deployment, logs, cpus)
             ending.callback(flushers.stop)
-        yield Stack(deployment, site, flushers, ours, mariadb, armed)
+        yield Stack(deployment, site, flushers, ours, mariadb, armed, servers, proxies)
 
 
 def _start_daemons(
