@@ -12,7 +12,7 @@ from harness.modes.mode import find_mode
 from harness.modes.queues import terms
 from harness.plan import Plan
 from harness.simulation.coroner import Coroner
-from harness.simulation.faults import FLUSHER_STEPS, INSERT_AND_COMMIT
+from harness.simulation.faults import AFTER_COMMIT, BEFORE_COMMIT, FLUSHER_STEPS
 from harness.simulation.world import Told, World
 from harness.vote import Outcome
 from tests.test_simulation import TIMES, plan
@@ -58,7 +58,7 @@ FAULTS = {
     **{
         f"{kind}-{step}": Fault(kind=kind, at_s=1.0, target="flusher", step=step, for_s=0.7)
         for kind in ("pause", "kill")
-        for step in (*FLUSHER_STEPS, INSERT_AND_COMMIT, "")
+        for step in (*FLUSHER_STEPS, BEFORE_COMMIT, AFTER_COMMIT, "")
     },
     **{
         kind: Fault(kind=kind, at_s=1.0, target="mariadb", for_s=1.3)
@@ -155,5 +155,14 @@ def test_the_same_seed_gives_the_same_bytes_under_a_fault(fault: str) -> None:
 
 
 def test_a_fault_that_meets_nobody_says_so() -> None:
-    world, _ = played("classic", plan(FAULTS["pause-between-commit-and-delete"]))
-    assert not world.faults[0].hit
+    wipe = Fault(kind="wipe", at_s=1.2)
+    world, _ = played("classic", plan(FAULTS["kill-memcached"], wipe))
+    assert [world.faults[number].hit for number in (0, 1)] == [True, False]
+
+
+def test_a_flusher_that_dies_between_commit_and_deletion_costs_nothing() -> None:
+    for mode in ("ticket", "classic"):
+        world, _ = played(mode, plan(FAULTS["kill-between-commit-and-delete"]))
+        assert world.faults[0].hit
+        assert not lost(world)
+        assert not doubled(world)

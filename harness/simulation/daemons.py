@@ -221,12 +221,14 @@ class Costs:
 class DatabaseThread(Thread):
     """The server's thread for one connection."""
 
-    __slots__ = ("_answered", "_execute", "_gone", "_server", "command", "process")
+    __slots__ = ("_answered", "_execute", "_gone", "_server", "command", "committed", "process")
 
     def __init__(self, cores: Cores, server: "Database") -> None:
         super().__init__(cores)
         self.process = server.process
         self.command: Any = None
+        self.committed: Act | None = None
+        """What is to happen once, when it is committed and the client does not know yet."""
         self._server = server
         self._answered: Answered | None = None
         self._execute: Execute = server.execute
@@ -265,7 +267,7 @@ class DatabaseThread(Thread):
             return
         elif isinstance(self.command, (ReadHeads, CountBallots)):
             self._reply()
-        elif self._server.hindrance is None or not self._server.hindrance(self):
+        elif not any(hinders(self) for hinders in tuple(self._server.hindrances)):
             self.commit()
 
     def commit(self) -> None:
@@ -285,7 +287,11 @@ class DatabaseThread(Thread):
     def _reply(self) -> None:
         """What was committed is there from now on."""
         assert self._answered
-        self._answered(self._execute(self.command, self.cores.events.now_ns))
+        reply = self._execute(self.command, self.cores.events.now_ns)
+        if self.committed:
+            committed, self.committed = self.committed, None
+            committed()
+        self._answered(reply)
 
 
 class Database:
@@ -297,8 +303,8 @@ class Database:
         self.rows = 0
         """Votes that were delivered: about as many ballots lie there to be counted."""
         self.process = log.process
-        self.hindrance: Callable[[DatabaseThread], bool] | None = None
-        """Asked about each transaction before its commit: whether somebody else now decides."""
+        self.hindrances: list[Callable[[DatabaseThread], bool]] = []
+        """Each is asked about a transaction before its commit: whether it takes the decision."""
         self._ballots = ballots
         self._cores = cores
 

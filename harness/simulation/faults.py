@@ -5,7 +5,7 @@ ends it; a fault that is armed at a step does so when somebody comes there. All 
 when its time is over, or with the load.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,7 +16,7 @@ from harness.history.journal import Role
 from harness.load.arrivals import NS_PER_S
 from harness.protocol.commands import COMMAND_CODES, Delete, Get, InsertBallots, Key, KeyKind, Set
 from harness.result import FaultRecord
-from harness.simulation.daemons import DatabaseThread
+from harness.simulation.daemons import Database, DatabaseThread
 from harness.simulation.lines import Server
 from harness.simulation.process import Process
 
@@ -28,14 +28,21 @@ BALLAST: Final = b"-" * 60  # with its key as large as a vote, so that it takes 
 BALLAST_ITEMS: Final = 7_500  # more than there are such chunks in a page
 BALLAST_EVERY_NS: Final = 100_000_000
 
-INSERT_AND_COMMIT: Final = "between-insert-and-commit"
+READ: Final = step(Role.FLUSHER, COMMAND_CODES[Get], KeyKind.POINTER)
+RESET: Final = step(Role.FLUSHER, COMMAND_CODES[Set], KeyKind.POINTER)
+INSERT: Final = step(Role.FLUSHER, COMMAND_CODES[InsertBallots], KeyKind.NONE)
 FLUSHER_STEPS: Final = {
-    "before-read": step(Role.FLUSHER, COMMAND_CODES[Get], KeyKind.POINTER),
-    "between-read-and-reset": step(Role.FLUSHER, COMMAND_CODES[Set], KeyKind.POINTER),
-    "between-reset-and-insert": step(Role.FLUSHER, COMMAND_CODES[InsertBallots], KeyKind.NONE),
-    "between-commit-and-delete": step(Role.FLUSHER, COMMAND_CODES[Delete], KeyKind.SLOT),
+    "before-read": (READ,),
+    "between-read-and-reset": (RESET, INSERT),  # where nothing is reset, the second is met
+    "between-reset-and-insert": (INSERT,),
 }
-"""The command before which a flusher stands there. Within a transaction it is the database's."""
+"""The commands before which a flusher stands there; the first one met counts."""
+BEFORE_COMMIT: Final = "between-insert-and-commit"
+AFTER_COMMIT: Final = "between-commit-and-delete"
+
+
+def _never(_thread: DatabaseThread) -> bool:
+    return False
 
 
 class Trouble:
@@ -44,6 +51,8 @@ class Trouble:
     def __init__(self, world: "World", fault: Fault, record: Callable[[FaultRecord], None]) -> None:
         self.world = world
         self.fault = fault
+        self.hindrance: Callable[[DatabaseThread], bool] = _never
+        """What waits for a flusher's transaction."""
         self._record = record
         self._began_ns = 0
         self._heal: Callable[[], None] | None = None
@@ -53,20 +62,28 @@ class Trouble:
 
     def start(self) -> None:
         """Its time has come."""
-        START[self.fault.kind](self)
+        start = START.get(self.fault.kind)
+        if start:
+            start(self)
+        else:
+            due_ns = self.world.events.now_ns
+            why = "is not simulated"
+            self._note(due_ns, due_ns, why, target_of(self.fault), hit=False)
 
     def met(self, detail: str, target: str = "") -> None:
         """It is over at once."""
         now_ns = self.world.events.now_ns
         self._note(now_ns, now_ns, detail, target or target_of(self.fault), hit=True)
 
-    def lasts(self, heal: Callable[[], None], detail: str, target: str = "") -> None:
-        """It has hit, and lasts until its time is over or the load is."""
+    def lasts(
+        self, heal: Callable[[], None], detail: str, target: str = "", least_ns: int = 0
+    ) -> None:
+        """It has hit, and lasts until its time is over, but so long at least, or the load is."""
         events = self.world.events
         self._began_ns = events.now_ns
         self._heal, self._detail = heal, detail
         self._target = target or target_of(self.fault)
-        events.at(events.now_ns + round(self.fault.for_s * NS_PER_S), self.end)
+        events.at(events.now_ns + max(least_ns, round(self.fault.for_s * NS_PER_S)), self.end)
 
     def end(self) -> None:
         """Heal what it does, if it does something."""
@@ -112,18 +129,19 @@ def _strike(trouble: Trouble, harm: Callable[[Process, str, str], None]) -> None
     world, fault = trouble.world, trouble.fault
     target = target_of(fault)
     if target == "lock-holder":
-        for number in real_pause.STEPS:
-            _arm(world, number, partial(_at, harm, *_holder(number)))
-    elif target == "flusher" and fault.step == INSERT_AND_COMMIT:
-        world.database.hindrance = partial(_within_transaction, trouble, harm)
+        _arm(world, real_pause.STEPS, lambda number, process: harm(process, *_holder(number)))
+    elif target == "flusher" and fault.step in FLUSHER_STEPS:
+        steps = FLUSHER_STEPS[fault.step]
+        _arm(world, steps, lambda _, process: harm(process, target, fault.step))
     elif target == "flusher" and fault.step:
-        _arm(world, FLUSHER_STEPS[fault.step], partial(_at, harm, target, fault.step))
+        trouble.hindrance = partial(_at_commit, trouble, harm)
+        world.database.hindrances.append(trouble.hindrance)
     elif target == "flusher":
-        harm(world.flushers[0].process, target, "")
+        harm(world.random.choice(world.flushers).process, target, "")
     elif target == "site":
         alive = [worker.process for worker in world.workers if not worker.process.dead]
         if alive:
-            harm(alive[0], target, "")
+            harm(world.random.choice(alive), target, "")
     elif target in world.servers and world.servers[target].is_up:
         harm(world.servers[target].daemon.process, target, "")
 
@@ -135,34 +153,34 @@ def _holder(number: int) -> tuple[str, str]:
     return "lock-holder", "with the lock held"
 
 
-def _at(
-    harm: Callable[[Process, str, str], None], target: str, where: str, process: Process
-) -> None:
-    harm(process, target, where)
+def _arm(world: "World", steps: Sequence[int], harm: Callable[[int, Process], None]) -> None:
+    """The first process to come to one of the steps meets it, and no other."""
+
+    def met(number: int, process: Process) -> None:
+        for each in steps:
+            world.armed.steps.pop(each, None)
+        harm(number, process)
+
+    for number in steps:
+        world.armed.steps[number] = partial(met, number)
 
 
-def _arm(world: "World", number: int, harm: Callable[[Process], None]) -> None:
-    """The first process to come there meets it, and no other."""
-
-    def met(process: Process) -> None:
-        world.armed.steps.clear()
-        harm(process)
-
-    world.armed.steps[number] = met
-
-
-def _within_transaction(
+def _at_commit(
     trouble: Trouble, harm: Callable[[Process, str, str], None], thread: DatabaseThread
 ) -> bool:
-    """A batch is inserted and not committed; its flusher would send the commit now."""
-    world = trouble.world
+    """A batch is inserted, and its flusher would send the commit now."""
+    world, where = trouble.world, trouble.fault.step
     flusher = next((each for each in world.flushers if each.has_sent(thread.command)), None)
     if flusher is None:
         return False
-    world.database.hindrance = None
-    harm(flusher.process, "flusher", INSERT_AND_COMMIT)
-    if flusher.process.stopped:
-        flusher.process.hold(thread.commit)
+    process = flusher.process
+    world.database.hindrances.remove(trouble.hindrance)
+    if where == AFTER_COMMIT:
+        thread.committed = partial(harm, process, "flusher", where)
+        return False
+    harm(process, "flusher", where)
+    if process.stopped:
+        process.hold(thread.commit)
     return True
 
 
@@ -186,9 +204,8 @@ def _end(trouble: Trouble, process: Process, target: str, where: str) -> None:
         world.kill(process)
         worker = next(each for each in world.workers if each.process is process)
         worker.die()
-        events = world.events
-        events.at(events.now_ns + WORKER_RESTART_NS, worker.restart)
-        trouble.met(_told(target, process, "killed", where), target)
+        told = _told(target, process, "killed", where)
+        trouble.lasts(worker.restart, told, target, least_ns=WORKER_RESTART_NS)
 
 
 def _told(target: str, process: Process, what: str, where: str) -> str:
@@ -278,7 +295,7 @@ def _drop_reply(trouble: Trouble) -> None:
 
 
 def _cut(trouble: Trouble) -> None:
-    replies = getattr(trouble.fault, "direction", "") in ("replies", "back", "reply")
+    replies = getattr(trouble.fault, "direction", "") == "from"
     changes = {"cut_replies" if replies else "cut_requests": True}
     _weather(trouble, f"{'replies' if replies else 'requests'} vanished", **changes)
 
@@ -287,30 +304,34 @@ def _reset(trouble: Trouble) -> None:
     server = _server(trouble)
     if server is not None:
         server.break_connections()
-        trouble.met("every connection reset")
+        _full(trouble, server, "every connection reset")
 
 
 # The database.
 
 
 def _connections(trouble: Trouble) -> None:
-    server = trouble.world.servers["mariadb"]
+    _full(trouble, trouble.world.servers["mariadb"], "no connection to be had")
+
+
+def _full(trouble: Trouble, server: Server, detail: str) -> None:
     server.full = True
 
     def heal() -> None:
         server.full = False
 
-    trouble.lasts(heal, "no connection to be had")
+    trouble.lasts(heal, detail)
 
 
 def _hinder(trouble: Trouble, hindrance: Callable[[DatabaseThread], bool], detail: str) -> None:
     database = trouble.world.database
-    database.hindrance = hindrance
+    database.hindrances.append(hindrance)
+    trouble.lasts(partial(_unhinder, database, hindrance), detail)
 
-    def heal() -> None:
-        database.hindrance = None
 
-    trouble.lasts(heal, detail)
+def _unhinder(database: Database, hindrance: Callable[[DatabaseThread], bool]) -> None:
+    if hindrance in database.hindrances:
+        database.hindrances.remove(hindrance)
 
 
 def _lock_table(trouble: Trouble) -> None:
@@ -322,11 +343,11 @@ def _lock_table(trouble: Trouble) -> None:
         return True
 
     def heal() -> None:
-        database.hindrance = None
+        _unhinder(database, wait)
         for thread in waiting:
             thread.finish()
 
-    database.hindrance = wait
+    database.hindrances.append(wait)
     trouble.lasts(heal, "the ballots' table locked")
 
 

@@ -82,7 +82,9 @@ class World:
         self.random = Random(int(draws.generator("faults").integers(2**63)))
         """Of whatever a fault leaves to chance."""
         self.coroner = coroner
-        self._applicable = applicable(plan.faults, mode.name, mode.protocol.drain is not None)
+        self._applicable = applicable(
+            plan.faults, mode.name, mode.protocol.drain is not None, mode.protocol.daemons
+        )
         self._on_lines = coroner is not None or not all(map(_is_harmless, self._applicable))
         self._troubles: list[Trouble] = []
         self._pids = FIRST_PID
@@ -267,6 +269,7 @@ class World:
         self.armed.steps.clear()
         for trouble in self._troubles:
             trouble.end()
+        self.database.hindrances.clear()  # those that wait for a flusher's transaction
         self._site_finished()
 
     def _site_finished(self) -> None:
