@@ -148,6 +148,36 @@ def moved() -> list[Row]:
     return [*FIRST, *vote(0, 1, 10), *elsewhere]
 
 
+def moved_by_rehashing() -> list[Row]:
+    """Its slot was dealt to daemon 1; when it was drained, slots were looked for on daemon 0."""
+    stored = vote(0, 1, 10)
+    stored[2] = command(Set, SLOT, begin=0.4, slot=1, vote=V, cas=5, daemon=1)
+    return [*FIRST, *stored, *drain(20, 50, (1, 11), {1: None})]
+
+
+def spread_and_overwritten() -> list[Row]:
+    """The slot is on another daemon than lock and pointer."""
+    stale = vote(0, 1, 10, 7, store_at=9, **OTHER)
+    stale[2] = command(Set, SLOT, begin=9, slot=1, vote=7, cas=6, daemon=1, **OTHER)
+    stored = vote(5, 1, 30)
+    stored[2] = command(Set, SLOT, begin=5.4, slot=1, vote=V, cas=5, daemon=1)
+    stored[3] = command(Set, LOCK, begin=5.6, cas=33)
+    stale[3] = command(Set, LOCK, begin=9.2, cas=34, **OTHER)
+    read = drain(20, 50, (1, 31), {1: (7, 6)}, operation=2)
+    read[2] |= {"daemon": 1}
+    return [*FIRST, *stale, *drain(2, 20, (1, 11), {}), *stored, *read]
+
+
+def spread_and_restarted() -> list[Row]:
+    """The slot's daemon was started again, the pointer's was not."""
+    stored = vote(0, 1, 10)
+    stored[2] = command(Set, SLOT, begin=0.4, slot=1, vote=V, cas=5, daemon=1)
+    begun = command(Set, SLOT, begin=4, slot=2, vote=7, cas=1, daemon=1, **OTHER)
+    read = drain(20, 50, (1, 11), {1: None})
+    read[2] |= {"daemon": 1}
+    return [*FIRST, *stored, begun, *read]
+
+
 def ticket(fill: list[Row]) -> list[Row]:
     """A vote of `ticket` in epoch 1, and what came after."""
     first = 1 << 40
@@ -180,18 +210,18 @@ def ticket_wiped() -> list[Row]:
 
 
 HISTORIES: dict[str, list[Callable[[], list[Row]]]] = {
-    "overwritten": [overwritten],
+    "overwritten": [overwritten, spread_and_overwritten],
     "skipped": [skipped],
     "stored-late": [stored_late],
     "cold-reset": [cold_reset],
     "foreign-reset": [reset_from_outside],
     "nil-pointer": [nil_pointer],
-    "wiped": [wiped, restarted, ticket_wiped],
+    "wiped": [wiped, restarted, ticket_wiped, spread_and_restarted],
     "evicted": [evicted, ticket_evicted],
     "silent-refusal": [silently_refused],
     "read-not-committed": [not_committed],
     "batch-rolled-back": [rolled_back],
-    "moved": [moved],
+    "moved": [moved, moved_by_rehashing],
 }
 
 

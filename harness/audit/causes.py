@@ -35,16 +35,15 @@ def cause_of_loss(queues: Queues, store: Command) -> Finding:
 
 
 def draw_of(queues: Queues, store: Command) -> Command | None:
-    """The command that gave the operation its slot's number."""
+    """The command that gave the operation its slot's number: on the slot's daemon, if one did."""
     found = [
         c
         for c in queues.drawn.get(store.who, ())
         if c.begin_ns <= store.begin_ns
-        and c.daemon == store.daemon
         and c.status == Status.OK
         and (c.number == store.slot or c.command == SET)
     ]
-    return found[-1] if found else None
+    return next(iter([c for c in reversed(found) if c.daemon == store.daemon] or found[-1:]), None)
 
 
 def _taken_and_not_committed(queues: Queues, store: Command) -> Finding | None:
@@ -89,10 +88,10 @@ def _lost_in_era(queues: Queues, store: Command) -> Finding:
         return Finding("nil-pointer", True, why, store)
     draw = draw_of(queues, store)
     if draw is None:
-        return _without_reset(queues, store)
-    reset = queues.reset_after(store.place, draw.life, draw.cas) if draw.life >= 0 else None
+        return _without_reset(queues, store, store)
+    reset = queues.reset_after(draw.place, draw.life, draw.cas) if draw.life >= 0 else None
     if reset is None:
-        return _without_reset(queues, store)
+        return _without_reset(queues, draw, store)
     if reset.kind == "foreign":
         why = "The pointer went back, and no process of this trial had set it."
         return Finding("foreign-reset", True, why, reset.seen, "outside")
@@ -101,10 +100,19 @@ def _lost_in_era(queues: Queues, store: Command) -> Finding:
     return _passed_by(queues, draw, store, reset)
 
 
-def _overwriting(queues: Queues, store: Command, until_cas: int) -> Command | None:
-    """The first other store into the slot after the vote's, if it came before that CAS."""
+def _overwriting(
+    queues: Queues, store: Command, until_cas: int, until: Command | None = None
+) -> Command | None:
+    """The first other store into the slot after the vote's, if it came before that CAS.
+
+    Where the CAS is another daemon's, it must have come before the command `until`.
+    """
     later = queues.select(store, reads=False, after_cas=store.cas, status=Status.OK)
-    same = [c for c in later if c.life == store.life and c.cas < until_cas and c.vote != store.vote]
+    same = [c for c in later if c.life == store.life and c.vote != store.vote]
+    if until is not None and until.daemon != store.daemon:
+        same = [c for c in same if Order.before(c, until) is True]
+    else:
+        same = [c for c in same if c.cas < until_cas]
     return min(same, key=lambda c: c.cas) if same else None
 
 
@@ -121,6 +129,9 @@ def _forgotten(queues: Queues, draw: Command, seen: Command | None) -> tuple[boo
     if seen is None or seen.status != Status.MISSING:
         return False, True, 0
     surely, maybe = queues.touched(KeyKind(seen.key), seen)
+    if seen.daemon != draw.daemon:
+        known = queues.known_since(KeyKind(seen.key), seen, draw.end_ns)
+        return known, known, surely
     if surely >= draw.cas:
         return True, True, surely
     if maybe < draw.cas:
@@ -130,7 +141,8 @@ def _forgotten(queues: Queues, draw: Command, seen: Command | None) -> tuple[boo
 
 def _started_anew(queues: Queues, draw: Command, store: Command, reset: Reset) -> Finding:
     forgotten, certain, known_cas = _forgotten(queues, draw, reset.seen)
-    other = _overwriting(queues, store, known_cas if forgotten else reset.at)
+    until = reset.seen if forgotten else reset.command
+    other = _overwriting(queues, store, known_cas if forgotten else reset.at, until)
     if other:
         return _overwritten(other)
     if forgotten:
@@ -153,8 +165,15 @@ def _passed_by(queues: Queues, draw: Command, store: Command, reset: Reset) -> F
             return Finding("wiped", sure, why, look, "memcached")
     reads = queues.select(store, reads=True, who=reset.command.who)
     if not reads:
+        if queues.select(store, reads=True, who=reset.command.who, anywhere=True):
+            why = "The drain looked for it on another daemon, and set the pointer back."
+            return Finding("moved", True, why, reset.command)
         return _not_read(queues, draw, store, reset)
-    if store.cas > reset.at:
+    if store.daemon != reset.command.daemon:
+        after_reset = Order.before(reset.command, store) is True
+    else:
+        after_reset = store.cas > reset.at
+    if after_reset:
         why = "It came into its slot after a drain had read the slots and set the pointer back."
         return Finding("stored-late", certain, why, reset.command)
     read = reads[-1]
@@ -170,6 +189,9 @@ def _passed_by(queues: Queues, draw: Command, store: Command, reset: Reset) -> F
         why = "Another message lay in its slot, that no process of this trial had stored."
         return Finding("overwritten", True, why, read, "outside")
     if read.status == Status.MISSING:
+        if read.life > store.life >= 0:
+            why = "memcached was started again, and began with nothing."
+            return Finding("wiped", True, why, read, "memcached")
         after = Order.before(store, read)
         if after is True:
             return _vanished(queues, store, read, reset)
@@ -183,10 +205,10 @@ def _not_read(queues: Queues, draw: Command, store: Command, reset: Reset) -> Fi
     if look is not None and look.status == Status.OK and look.cas > draw.cas:
         why = "The drain found a lower number than had been drawn, that nobody here had written."
         unheard = any(
-            r.command and r.command.begin_ns < look.end_ns for r in queues.unnumbered[store.place]
+            r.command and r.command.begin_ns < look.end_ns for r in queues.unnumbered[draw.place]
         )
         return Finding("foreign-reset", not unheard, why, look, "outside")
-    other = _overwriting(queues, store, reset.at)
+    other = _overwriting(queues, store, reset.at, reset.command)
     if other:
         return _overwritten(other)
     why = "A drain that had read the pointer before the slot was drawn set it back."
@@ -206,7 +228,7 @@ def _vanished(queues: Queues, store: Command, read: Command, reset: Reset) -> Fi
         why = "memcached had no room for another message in its slot and dropped the vote too."
         return Finding("evicted", True, why, refused[0])
     assert reset.command is not None
-    if queues.last_ok_read(read.who) > read.begin_ns:
+    if queues.last_ok_read(read) > read.begin_ns:
         why = (
             "Its slot was empty and later slots were not: memcached dropped it, or it was deleted."
         )
@@ -218,30 +240,30 @@ def _vanished(queues: Queues, store: Command, read: Command, reset: Reset) -> Fi
     return Finding("wiped", False, why, read, "memcached")
 
 
-def _without_reset(queues: Queues, store: Command) -> Finding:
+def _without_reset(queues: Queues, draw: Command, store: Command) -> Finding:
     """Nobody set the pointer back after the draw, as far as is known."""
     if queues.life_ended(store.daemon, store.life):
         why = "memcached was started again, and began with nothing."
         return Finding(
-            "wiped", True, why, queues.pointer_after(store.place, store.end_ns), "memcached"
+            "wiped", True, why, queues.pointer_after(draw.place, store.end_ns), "memcached"
         )
     unheard = [
         r
-        for r in queues.unnumbered[store.place]
+        for r in queues.unnumbered[draw.place]
         if r.command and r.command.begin_ns > store.begin_ns
     ]
     if unheard:
         why = "A drain that did not take it set the pointer back; the reply to that was lost."
         return Finding("skipped", False, why, unheard[0].command)
-    gone = queues.pointer_after(store.place, store.end_ns)
+    gone = queues.pointer_after(draw.place, store.end_ns)
     if gone and gone.status == Status.MISSING:
         why = "memcached forgot what it held: the pointer was missing."
         return Finding("wiped", True, why, gone, "memcached")
-    return _moved_or_unknown(queues, store)
+    return _moved_or_unknown(queues, store, draw)
 
 
-def _moved_or_unknown(queues: Queues, store: Command) -> Finding:
-    if queues.others_drained(store):
+def _moved_or_unknown(queues: Queues, store: Command, draw: Command) -> Finding:
+    if queues.others_drained(store, draw.daemon):
         why = "It lies on one daemon, and the drains that came after asked another."
         return Finding("moved", True, why, store)
     return Finding(UNKNOWN, False, "It was stored, and nothing in the journal says why it is gone.")
@@ -260,9 +282,13 @@ def _lost_ticket(queues: Queues, store: Command) -> Finding:
         read for read in queues.select(store, reads=True, status=Status.MISSING)
         if Order.before(store, read) is True
     ]  # fmt: skip
+    draw = draw_of(queues, store) or store
     if not missing:
-        return _forgotten_ticket(queues, store)
+        return _forgotten_ticket(queues, draw, store)
     read = missing[0]
+    if read.life > store.life >= 0:
+        why = "memcached was started again, and began with nothing."
+        return Finding("wiped", True, why, read, "memcached")
     refused = [
         c for c in queues.select(store, reads=False, status=Status.REFUSED)
         if not c.vote and c.end_ns > store.begin_ns and c.begin_ns < read.begin_ns
@@ -270,7 +296,7 @@ def _lost_ticket(queues: Queues, store: Command) -> Finding:
     if refused:
         why = "memcached had no room for a tombstone in its slot, and dropped the vote with it."
         return Finding("evicted", True, why, refused[0])
-    later = queues.pointer_after(store.place, read.end_ns)
+    later = queues.pointer_after(draw.place, read.end_ns)
     if later is None:
         why = "Its slot was empty when a drain looked: memcached dropped it."
         return Finding("evicted", False, why, read, "memcached")
@@ -283,10 +309,18 @@ def _lost_ticket(queues: Queues, store: Command) -> Finding:
     return Finding("wiped", True, why, read, "memcached")
 
 
-def _forgotten_ticket(queues: Queues, store: Command) -> Finding:
+def _forgotten_ticket(queues: Queues, draw: Command, store: Command) -> Finding:
     """No drain looked into the slot afterwards."""
-    later = queues.pointer_of_other_epoch(store)
+    later = queues.pointer_of_other_epoch(draw.place, store)
     if later or queues.life_ended(store.daemon, store.life):
         why = "memcached forgot what it held: the pointer that had counted it was gone."
         return Finding("wiped", True, why, later, "memcached")
-    return _moved_or_unknown(queues, store)
+    elsewhere = [
+        read
+        for read in queues.select(store, reads=True, status=Status.MISSING, anywhere=True)
+        if read.daemon != store.daemon and Order.before(store, read) is True
+    ]
+    if elsewhere:
+        why = "The drain looked for it on another daemon, found nothing, and passed by."
+        return Finding("moved", True, why, elsewhere[0])
+    return _moved_or_unknown(queues, store, draw)

@@ -178,12 +178,17 @@ class Queues:
         cas: int | None = None,
         who: Who | None = None,
         status: Status | None = None,
+        anywhere: bool = False,
     ) -> list[Command]:
-        """Reads of, or stores into, the store's slot on its daemon, in order of their begin."""
+        """Reads of, or stores into, the store's slot, in order of their begin.
+
+        On its daemon, unless `anywhere`.
+        """
         start, stop = self._places.get((store.queue, store.slot), (0, 0))
         part = slice(start, stop)
         found = (self._kinds[part] == GET) == reads
-        found &= self._columns[Command._fields.index("daemon")][part] == store.daemon
+        if not anywhere:
+            found &= self._columns[Command._fields.index("daemon")][part] == store.daemon
         if after_cas is not None:
             found &= self._cas[part] > after_cas
         if cas is not None:
@@ -295,6 +300,15 @@ class Queues:
         maybe = cas[begin < (seen.end_ns or NO_END)]
         return int(surely.max(initial=0)), int(maybe.max(initial=0))
 
+    def known_since(self, key: KeyKind, seen: Command, moment_ns: int) -> bool:
+        """Whether lock or pointer was written after the moment and before it was seen missing."""
+        rows = self._connection.execute(
+            f"""SELECT count(*) FROM commands WHERE key = {int(key)} AND queue = {seen.queue}
+            AND daemon = {seen.daemon} AND {IS_MUTATION}
+            AND begin_ns > {moment_ns} AND end_ns < {seen.begin_ns}"""
+        ).fetchall()
+        return bool(rows[0][0])
+
     def pointer_after(self, place: Place, moment_ns: int) -> Command | None:
         """What was heard of a pointer first in a command sent after the moment."""
         if place not in self._pointers:
@@ -308,10 +322,10 @@ class Queues:
         row = int(np.searchsorted(frame["begin_ns"].to_numpy(), moment_ns, side="right"))
         return Command(*map(int, frame.iloc[row])) if row < len(frame) else None
 
-    def pointer_of_other_epoch(self, store: Command) -> Command | None:
+    def pointer_of_other_epoch(self, place: Place, store: Command) -> Command | None:
         """The first look at the pointer after the store that found none, or another epoch's."""
-        self.pointer_after(store.place, store.end_ns)
-        frame = self._pointers[store.place]
+        self.pointer_after(place, store.end_ns)
+        frame = self._pointers[place]
         gone = (frame["begin_ns"] > store.end_ns) & (
             (frame["status"] == int(Status.MISSING))
             | (frame["number"].astype(np.int64) // 2**EPOCH_BITS != epoch_of(store.slot))
@@ -338,21 +352,22 @@ class Queues:
         lives = self._lives[self._lives["daemon"] == daemon]["life"]
         return bool(len(lives)) and int(lives.max()) > life
 
-    def others_drained(self, store: Command) -> bool:
-        """Whether drains looked after the queue on other daemons only, once it was stored."""
+    def others_drained(self, store: Command, daemon: int) -> bool:
+        """Whether drains looked for the pointer on other daemons only, once it was stored."""
         places = {
             look.daemon
             for found in self.looks.values()
             for look in found
             if look.queue == store.queue and look.begin_ns > store.end_ns
         }
-        return bool(places) and store.daemon not in places
+        return bool(places) and daemon not in places
 
-    def last_ok_read(self, who: Who) -> int:
-        """When a drain last read something out of a slot; 0: never."""
+    def last_ok_read(self, read: Command) -> int:
+        """When the drain last read something out of a slot of the daemon; 0: never."""
         rows = self._connection.execute(
-            f"""SELECT max(begin_ns) FROM commands WHERE pid = {who[0]} AND thread = {who[1]}
-            AND operation = {who[2]} AND {SLOT} AND {any_of(Get)} AND {OK}"""
+            f"""SELECT max(begin_ns) FROM commands WHERE pid = {read.pid}
+            AND thread = {read.thread} AND operation = {read.operation}
+            AND daemon = {read.daemon} AND {SLOT} AND {any_of(Get)} AND {OK}"""
         ).fetchall()
         return int(rows[0][0] or 0)
 
