@@ -177,6 +177,8 @@ class Watcher:
         self.dropped = self._stat(b"log_worker_dropped") + self._stat(b"log_watcher_skipped")
         self._connection.shutdown(socket.SHUT_RDWR)
         self._reader.join(5)
+        self._file.close()
+        self._connection.close()
 
     def _stat(self, name: bytes) -> int:
         with socket.create_connection(self._address) as connection:
