@@ -1,5 +1,6 @@
 """Ballots in a real MariaDB: unique by vote id, deliveries counted, nothing half done."""
 
+import time
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -115,6 +116,25 @@ def test_polls_are_found_by_name(ballots: Ballots):
     assert ballots.find_poll("town-hall") == POLL
     assert ballots.find_poll("Town-Hall") is None
     assert ballots.find_poll("' OR 1=1 -- ") is None
+
+
+def test_what_is_read_after_the_server_ended_an_idle_connection_is_read_over_a_new_one(
+    ballots: Ballots, mariadb: MariadbServer
+):
+    assert ballots.find_poll(POLL.name) == POLL
+    ((session,),) = ballots.link.select("SELECT CONNECTION_ID() WHERE %s", 1)
+    with closing(connect(mariadb.url, 5.0)) as connection, connection.cursor() as cursor:
+        cursor.execute("KILL %s", (session,))
+    assert ballots.find_poll(POLL.name) == POLL
+
+
+def test_a_read_that_took_too_long_is_not_tried_again(mariadb: MariadbServer):
+    with closing(Ballots(mariadb.url, 2.0, None)) as ballots:
+        assert ballots.is_reachable()
+        begin_s = time.monotonic()
+        with pytest.raises(pymysql.OperationalError, match="timed out"):
+            ballots.link.select("SELECT SLEEP(%s)", 2.5)
+        assert time.monotonic() - begin_s < 4.0  # two tries would take as long
 
 
 def test_foreign_tables_survive_a_drop(mariadb: MariadbServer):

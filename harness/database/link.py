@@ -45,7 +45,21 @@ class Link:
         return self._connection
 
     def select(self, statement: str, argument: object) -> tuple[tuple[Any, ...], ...]:
-        """The rows that it finds. Raises pymysql.MySQLError."""
+        """The rows that it finds. Raises pymysql.MySQLError.
+
+        A connection that lay idle may have ended with a server that was restarted meanwhile; to
+        read is then tried again over a new one. Not after a time-out, which would double it.
+        """
+        idle = self._connection is not None
+        try:
+            return self._select(statement, argument)
+        except pymysql.MySQLError as error:
+            timed_out = isinstance(error.__context__, TimeoutError)
+            if not idle or timed_out or error.args[0] not in CLIENT_ERRORS:
+                raise
+        return self._select(statement, argument)
+
+    def _select(self, statement: str, argument: object) -> tuple[tuple[Any, ...], ...]:
         try:
             with self.connected().cursor() as cursor:
                 cursor.execute(statement, (argument,))
