@@ -19,8 +19,8 @@ from typing import Final
 import msgspec
 
 from harness import __version__
-from harness.errors import PollstormError
-from harness.modes.mode import find_mode
+from harness.errors import PlanError, PollstormError
+from harness.modes.mode import find_mode, is_spread
 from harness.plan import Plan
 from harness.result import RunResult
 from harness.run import Destination, Noted, conclude, require_disk
@@ -57,6 +57,8 @@ def simulate(
             progress.step("", 1, "resolve the plan")
             for name in (*plan.modes, *(name for fault in plan.faults for name in fault.modes)):
                 find_mode(name)
+            if any(is_spread(find_mode(name), plan) for name in plan.modes):
+                raise PlanError("keys spread over daemons are not simulated; have one, or `run` it")
             require_disk(plan, destination)
             stamp = started.strftime("%Y%m%dT%H%M%SZ")
             out = destination.out or destination.parent / f"{stamp}-{plan.scenario}-simulated"

@@ -6,8 +6,10 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from harness.cache.ring import Ring
+from harness.cli.simulate import simulate
 from harness.errors import Exit, PlanError
 from harness.history.journal import JOURNAL_DTYPE, Journal, Role
 from harness.modes.mode import Answer, find_mode, known_modes, voided_by
@@ -110,3 +112,21 @@ def test_a_plan_with_more_daemons_than_are_given_says_so(two_daemons: Deployment
     with pytest.raises(PlanError, match="needs 3 memcached daemons, and 2 are given"):
         find_mode("classic").session(deployment, None)
     find_mode("mirrored").session(deployment, None).close()
+
+
+def test_a_spread_queue_is_not_simulated_and_says_so(tmp_path: Path):
+    refused = CliRunner().invoke(
+        simulate,
+        [
+            "controversial-poll",
+            "--modes",
+            "ticket",
+            "--set",
+            "memcached.daemons=3",
+            "--out",
+            str(tmp_path / "run"),
+        ],
+    )
+    assert isinstance(refused.exception, PlanError)
+    assert "not simulated" in str(refused.exception)
+    assert not (tmp_path / "run").exists()

@@ -19,6 +19,7 @@ from harness.plan import Plan
 from harness.vote import SEQUENCE_BITS, Outcome, mint, recast, times_recast
 from tests.fake_site import FakeSite, Reply
 from tests.histories import GENERATOR, attempt, ballot, make_trial
+from tests.test_run import STEP, plan_file, pollstorm, result_of
 from tests.test_voter_processes import ACCEPTED, GeneratorProcess, plan_of
 
 SLOW_S = 0.5
@@ -192,3 +193,18 @@ def test_a_lost_ledger_is_not_missing_what_was_cast_again(tmp_path: Path):
     found = settle(trial, trial.read_facts())
     assert (found.planned, found.sent, found.recast, found.unsent) == (5, 7, 2, 0)
     assert (found.recovered, found.absent, found.unrecorded) == (4, 3, 7)
+
+
+@pytest.mark.services
+def test_a_run_accounts_for_voters_who_vote_again(tmp_path: Path):
+    """They give up sooner than any INSERT is done."""
+    text = STEP.format(duration_s=2.0, peak_per_s=60.0)
+    again = ("--fault", "revote@0.2s for=1.5s delay=1ms")
+    finished = pollstorm("run", plan_file(tmp_path, text), *again, "--json", cwd=tmp_path)
+    direct = result_of(finished)["modes"]["direct"]
+    accounts, (record,) = direct["accounts"], direct["faults"]
+    assert (record["kind"], record["target"], record["hit"]) == ("revote", "voters", True)
+    assert accounts["sent"] == accounts["planned"] + accounts["recast"] - accounts["unsent"]
+    assert 0 < accounts["counted_again"] <= accounts["recast"]
+    assert accounts["phantom"] == accounts["lost"] == accounts["duplicated"] == 0
+    assert direct["promise_kept"]

@@ -128,10 +128,15 @@ def daemons_of(mode: Mode, plan: Plan | None) -> int:
     return plan.memcached.daemons if plan and daemons == 1 and mode.queues else daemons
 
 
+def is_spread(mode: Mode, plan: Plan) -> bool:
+    """Whether the keys of one queue lie on several daemons, which the protocol does not know."""
+    return mode.protocol(Terms()).daemons == 1 < daemons_of(mode, plan)
+
+
 def voided_by(mode: Mode, plan: Plan) -> tuple[str, ...]:
     """What of the plan takes the mode's promise away: keys that may be looked for elsewhere."""
-    spread = mode.protocol(Terms()).daemons == 1 < daemons_of(mode, plan)
-    return ("rehash",) if mode.promises and spread and plan.memcached.rehash else ()
+    moving = is_spread(mode, plan) and plan.memcached.rehash
+    return ("rehash",) if mode.promises and moving else ()
 
 
 def require_memcached(mode: Mode, addresses: int, plan: Plan | None = None) -> None:
