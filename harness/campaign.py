@@ -96,7 +96,8 @@ def _draw(
 
 def _length_s(rng: Random) -> float:
     """Short ones as often as long ones."""
-    return round(SHORTEST_S * (LONGEST_S / SHORTEST_S) ** rng.random(), 3)
+    length_s: float = SHORTEST_S * (LONGEST_S / SHORTEST_S) ** rng.random()
+    return round(length_s, 3)
 
 
 DRAWN: Final[dict[str, Callable[[Random], Any]]] = {

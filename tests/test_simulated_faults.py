@@ -10,7 +10,7 @@ from harness.history.journal import JOURNAL_DTYPE, Role
 from harness.history.ledger import LEDGER_DTYPE, RequestKind
 from harness.modes.mode import find_mode
 from harness.modes.queues import terms
-from harness.plan import Plan
+from harness.plan import DatabasePlan, Plan, Voters
 from harness.simulation.coroner import Coroner
 from harness.simulation.faults import AFTER_COMMIT, BEFORE_COMMIT, FLUSHER_STEPS
 from harness.simulation.world import Told, World
@@ -166,3 +166,22 @@ def test_a_flusher_that_dies_between_commit_and_deletion_costs_nothing() -> None
         assert world.faults[0].hit
         assert not lost(world)
         assert not doubled(world)
+
+
+def test_what_a_stall_held_back_is_carried_out_once_though_its_client_has_sent_another() -> None:
+    stall = Fault(kind="stall", at_s=1.0, target="mariadb", for_s=1.5)
+    voters = Voters(timeout_s=1.0, retries=2)
+    database = DatabasePlan(timeout_s=0.4)
+    world, _ = played("direct", plan(stall, voters=voters, database=database))
+    ledger = np.frombuffer(bytes(world.records.ledger), LEDGER_DTYPE)
+    tried = ledger[ledger["kind"] == RequestKind.VOTE]
+    attempts = Counter(tried["vote"][tried["outcome"] != Outcome.REFUSED].tolist())
+    ballots = world.ballots.ballots()
+    assert len(ballots) == len(attempts)
+    extra = [
+        n
+        for vote, n in zip(ballots["vote"], ballots["deliveries"], strict=True)
+        if n > attempts[vote]
+    ]
+    assert not extra
+    assert ballots["deliveries"].max() > 1

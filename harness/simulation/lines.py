@@ -154,7 +154,8 @@ class Exchange:
         if not line.server.is_up:
             line.events.at(line.events.now_ns + REFUSAL_NS, self.break_off)
             return
-        thread_ask = line.connection()
+        # What comes late comes by the connection that its client has given up since.
+        thread_ask = line.server.daemon.connect() if self.over else line.connection()
         if isinstance(getattr(thread_ask, "__self__", None), DatabaseThread):
             thread_ask(self.command, self.answered, self.execute, self.is_given_up)
         else:
