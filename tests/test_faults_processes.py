@@ -5,6 +5,7 @@ against the ballots.
 """
 
 import http.client
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,11 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from harness.armed import MAX_HITS, ArmedPage
 from harness.audit.verdict import promise_voids
+from harness.database.ballots import BEFORE_INSERT
 from harness.errors import PlanError
 from harness.fault import STEPS, Fault, amounts_to, overlap
 from harness.faults import kill
-from harness.faults.aim import ARMED
+from harness.faults.aim import ARMED, LOCK_HOLDER, READ_SLOT, RESET, TICKET_HOLDER
 from harness.faults.fault import Reach
 from harness.faults.timetable import Timetable, applicable
 from harness.modes.mode import find_mode
@@ -159,6 +162,7 @@ def test_a_killed_memcached_comes_back_empty_and_takes_votes_again(
         for target in ("memcached", "memcached-2"):
             (record,) = suffer(stack, voters, fault("kill", target))
             assert record.hit, record
+            assert record.end_s - record.start_s >= DOWN_S
             time.sleep(3 * PLAN.flusher.interval_s)  # it bears one loss a drain
         assert stack.drain()
         assert ballots(stack.deployment.database) >= voters.acknowledged
@@ -199,6 +203,47 @@ def test_the_end_of_the_load_heals_what_would_last_longer(supervisor: Supervisor
         assert max(record.end_s for record in records) < 30
         stack.require_alive()
         assert stack.drain()
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> ArmedPage:
+    return ArmedPage.create(tmp_path / "page")
+
+
+def test_who_comes_to_one_of_several_steps_disarms_all_of_its_role(page: ArmedPage):
+    page.arm(RESET, signal.SIGCONT, BEFORE_INSERT)
+    page.arm(LOCK_HOLDER, signal.SIGCONT, TICKET_HOLDER)
+    page.meet(BEFORE_INSERT)
+    page.meet(RESET)
+    page.meet(TICKET_HOLDER)
+    assert [hit.step for hit in page.hits()] == [BEFORE_INSERT, TICKET_HOLDER]
+    assert page.steps[: 3 << 8] == bytes(3 << 8)
+
+
+def test_a_fault_after_another_step_is_for_the_process_that_passed_it(
+    page: ArmedPage, monkeypatch: pytest.MonkeyPatch
+):
+    page.arm(RESET, signal.SIGCONT, BEFORE_INSERT, after=READ_SLOT)
+    page.meet(RESET)  # of a drain that read no slot
+    assert page.hits() == []
+    page.meet(READ_SLOT)
+    monkeypatch.setattr("os.getpid", lambda: 7)
+    page.meet(RESET)  # of another flusher
+    page.meet(READ_SLOT)
+    assert page.hits() == []
+    monkeypatch.undo()
+    page.meet(RESET)
+    assert [hit.step for hit in page.hits()] == [RESET]
+    assert page.steps[: 3 << 8] == bytes(3 << 8)
+    page.meet(READ_SLOT)
+    assert len(page.hits()) == 1
+
+
+def test_more_hits_than_the_page_holds_are_not_met(page: ArmedPage):
+    for _ in range(MAX_HITS + 1):
+        page.arm(RESET, signal.SIGCONT)
+        page.meet(RESET)
+    assert len(page.hits()) == MAX_HITS
 
 
 def test_every_step_that_can_be_planned_can_be_armed():
