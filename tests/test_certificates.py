@@ -102,6 +102,12 @@ def stored_late() -> list[Row]:
     return [*FIRST, *vote(0, 1, 10, store_at=9, store_cas=40), *drain(2, 20, (1, 11), {1: None})]
 
 
+def stored_late_and_read_unheard() -> list[Row]:
+    read = drain(2, 20, (1, 11), {1: None})
+    read[2] |= {"status": Status.LOST}
+    return [*FIRST, *vote(0, 1, 10, store_at=9, store_cas=40), *read]
+
+
 def cold_reset() -> list[Row]:
     slow = cold(-10, 20, set_at=5, pid=60)  # saw no lock at the very beginning
     return [*FIRST, *vote(0, 1, 10), *slow, *drain(20, 50, (0, 21), {})]
@@ -212,7 +218,7 @@ def ticket_wiped() -> list[Row]:
 HISTORIES: dict[str, list[Callable[[], list[Row]]]] = {
     "overwritten": [overwritten, spread_and_overwritten],
     "skipped": [skipped],
-    "stored-late": [stored_late],
+    "stored-late": [stored_late, stored_late_and_read_unheard],
     "cold-reset": [cold_reset],
     "foreign-reset": [reset_from_outside],
     "nil-pointer": [nil_pointer],
