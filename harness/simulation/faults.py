@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 WORKER_RESTART_NS: Final = NS_PER_S  # what a site's master takes to have another process ready
 BALLAST: Final = b"-" * 60  # with its key as large as a vote, so that it takes a vote's room
 BALLAST_ITEMS: Final = 7_500  # more than there are such chunks in a page
-BALLAST_EVERY_NS: Final = 100_000_000
+BALLAST_EVERY_NS: Final = 250_000_000
 
 READ: Final = step(Role.FLUSHER, COMMAND_CODES[Get], KeyKind.POINTER)
 RESET: Final = step(Role.FLUSHER, COMMAND_CODES[Set], KeyKind.POINTER)
