@@ -25,6 +25,9 @@ Examples:
 Exit codes: 0 explained, 2 no such run or vote, 3 some vote has no known cause."""
 
 NUMBERS: Final = ("certain", "probable")
+LEGEND: Final = """\
+ * the vote's own life   >>> what killed it
+Times are those of the answers; where CAS numbers say otherwise, theirs is the order."""
 MARKS: Final = {"fatal": ">>>", "life": " * ", "": "   "}
 
 
@@ -160,5 +163,5 @@ def _tell(trial: TrialFolder, vote: int, verdict: str, events: list[Event]) -> N
             line, style="bold red" if event.mark == "fatal" else None,
             highlight=False, markup=False, soft_wrap=True,
         )  # fmt: skip
-    console.print("\n * the vote's own life   >>> what killed it", highlight=False, markup=False)
+    console.print(f"\n{LEGEND}", highlight=False, markup=False)
     console.print()
