@@ -62,7 +62,18 @@ class Place(NamedTuple):
 class Copy:
     """One way of a vote towards a slot. Moments are numbers of commands carried out."""
 
-    __slots__ = ("committed", "drawn", "hands", "left", "place", "reads", "stored", "vote", "wound")
+    __slots__ = (
+        "committed",
+        "drawn",
+        "hands",
+        "left",
+        "left_at",
+        "place",
+        "reads",
+        "stored",
+        "vote",
+        "wound",
+    )
 
     def __init__(self, place: Place, drawn: int) -> None:
         self.vote = 0
@@ -73,10 +84,12 @@ class Copy:
         self.wound = ""
         self.left = False
         """Whether it lies in its slot no more, or the pointer was reset over it."""
+        self.left_at = 0
+        """When the pointer was."""
         self.hands: set[Author] = set()
         """The drains that have read it, and may still commit it."""
         self.reads: dict[Author, bool] = {}
-        """Those that have ever read it, and whether it had not been left then."""
+        """Those that have ever read it, and whether it had not been left when they set out."""
         self.committed: list[Author] = []
 
 
@@ -91,7 +104,8 @@ class Drain:
         self.looked: dict[Place, int] = {}
         """When it looked into a slot, whatever it found there."""
         self.seen: dict[Place, tuple[Copy, bool]] = {}
-        """What was found for it, and whether that was not left; it may not have heard of it."""
+        """What was found for it, and whether that had not been left when it set out; it may not
+        have heard of it."""
         self.read: list[Copy] = []
         self.plain = True
         """Whether a vote that it commits again gains a delivery."""
@@ -208,15 +222,14 @@ class Coroner:
         for copy in covered:
             if copy.left:
                 continue
-            copy.left = True
+            copy.left, copy.left_at = True, self._moment
             if copy.hands or copy.committed:
                 continue
             if drain is None or pointer_read is None:
                 copy.wound = COLD_RESET
                 continue
             looked = drain.looked.get(copy.place)
-            too_early = looked is not None and (not copy.stored or looked < copy.stored)
-            late = pointer_read > copy.drawn and too_early
+            late = looked is not None and (not copy.stored or looked < copy.stored)
             copy.wound = STORED_LATE if late else SKIPPED
 
     # Slots.
@@ -228,7 +241,8 @@ class Coroner:
                 drain.looked[place] = self._moment
                 copy = self._lies.get(place)
                 if copy is not None and reply.status is Status.OK:
-                    drain.seen[place] = copy, not copy.left
+                    set_out = drain.pointers.get(place.daemon, 0)
+                    drain.seen[place] = copy, not copy.left or set_out < copy.left_at
         elif isinstance(command, Delete):
             if reply.status is Status.OK and place in self._lies:
                 self._lies.pop(place).left = True

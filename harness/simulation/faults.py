@@ -83,7 +83,11 @@ class Trouble:
         self._began_ns = events.now_ns
         self._heal, self._detail = heal, detail
         self._target = target or target_of(self.fault)
-        events.at(events.now_ns + max(least_ns, round(self.fault.for_s * NS_PER_S)), self.end)
+        if self.world.healed:
+            self.end()  # it was met too late: by somebody who was on his way when the load ended
+        else:
+            for_ns = max(least_ns, round(self.fault.for_s * NS_PER_S))
+            events.at(events.now_ns + for_ns, self.end)
 
     def end(self) -> None:
         """Heal what it does, if it does something."""

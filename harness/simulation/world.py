@@ -74,6 +74,8 @@ class World:
         self.samples: list[tuple[int, int]] = []
         """Requests under way and inside the site, at each sampled moment of the load."""
         self.drained = False
+        self.healed = False
+        """Whether the load is over, and all troubles with it."""
         self._draws = draws = Draws(seed)
         self._times = times
         events = self.events
@@ -266,6 +268,7 @@ class World:
 
     def _load_over(self) -> None:
         """All voters are through: what is still wrong is mended."""
+        self.healed = True
         self.armed.steps.clear()
         for trouble in self._troubles:
             trouble.end()
@@ -331,6 +334,8 @@ class World:
             if flusher.process is dead:
                 self.flushers[number] = again = self._flusher()
                 again.start(0.0)
+                if self._told_to_finish:
+                    again.finish()
 
     def forgotten(self, target: str) -> None:
         """A memcached has lost everything."""
