@@ -16,6 +16,7 @@ from harness.database.connections import connect
 
 ROLLED_BACK: Final = (1205, 1213)  # lock wait timeout, deadlock: try again
 CLIENT_ERRORS: Final = range(2000, 3000)  # the connection's, not the server's: no answer was seen
+UNSURE: Final = (1180,)  # an error during COMMIT, which does not say how far that had come
 MAX_TRIES: Final = 3  # two processes that deadlock once rarely do so twice
 
 
@@ -84,7 +85,7 @@ class Link:
             except pymysql.MySQLError as error:
                 self.close()
                 code = error.args[0] if error.args else None
-                if not isinstance(code, int) or code in CLIENT_ERRORS:
+                if not isinstance(code, int) or code in CLIENT_ERRORS or code in UNSURE:
                     return Failure.UNKNOWN
                 if code not in ROLLED_BACK:
                     return Failure.REFUSED

@@ -9,13 +9,29 @@ import msgspec
 
 from harness.errors import PollstormError
 from harness.fault import BETWEEN, Fault, describe, target_of
-from harness.faults import kill, network, pause, squeeze, wipe
+from harness.faults import (
+    connections,
+    deadlock,
+    full_disk,
+    kill,
+    lock_table,
+    network,
+    pause,
+    slow_commit,
+    squeeze,
+    wipe,
+)
 from harness.faults.fault import DAEMONS, Met, Reach
 from harness.result import FaultRecord
 
 START: Final[dict[str, Callable[[Fault, Reach], Met | None]]] = {
+    "connections": connections.start,
+    "deadlock": deadlock.start,
+    "full-disk": full_disk.start,
     "kill": kill.start,
+    "lock-table": lock_table.start,
     "pause": pause.start,
+    "slow-commit": slow_commit.start,
     "squeeze": squeeze.start,
     "wipe": wipe.start,
     **dict.fromkeys(BETWEEN, network.start),

@@ -6,6 +6,7 @@ do with starting, not with committing.
 
 import os
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 from weakref import WeakKeyDictionary
@@ -14,12 +15,15 @@ import pymysql
 
 from harness.errors import ServiceError
 from harness.plan import DatabasePlan
+from harness.services.disk import SmallDisk, mount_small_disk
 from harness.services.ports import LOOPBACK, on_free_port
 from harness.services.processes import Child, Supervisor
 from harness.services.programs import MARIADB_INSTALL_DB, MARIADBD
 from harness.services.service import Service
 
 DATABASE: Final = "pollstorm"
+FULL_DISK: Final = "full-disk"
+SLOW_COMMIT: Final = "slow-commit"
 INSTALL_LIMIT_S: Final = 60.0  # it takes under a second; a slow disk a few
 START_LIMIT_S: Final = 30.0  # it takes a quarter of a second; a slow disk a few
 ANSWER_LIMIT_S: Final = 2.0
@@ -33,9 +37,17 @@ _templates: WeakKeyDictionary[Supervisor, Path] = WeakKeyDictionary()
 class MariadbServer:
     """A MariaDB with one empty database, reached as root without password at `url`."""
 
-    def __init__(self, supervisor: Supervisor, service: Service, port: int, data: Path) -> None:
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        service: Service,
+        port: int,
+        data: Path,
+        disk: SmallDisk | None = None,
+    ) -> None:
         self.url = f"mysql://root@{LOOPBACK}:{port}/{DATABASE}"
         self.service = service
+        self.disk = disk
         self._supervisor = supervisor
         self._data = data
 
@@ -50,14 +62,22 @@ class MariadbServer:
 
 
 def start_mariadb(
-    supervisor: Supervisor, plan: DatabasePlan, log: Path, cpus: frozenset[int] | None = None
+    supervisor: Supervisor,
+    plan: DatabasePlan,
+    log: Path,
+    cpus: frozenset[int] | None = None,
+    faults: Collection[str] = (),
 ) -> MariadbServer:
-    """A fresh MariaDB on a free port, answering. Raises ServiceError."""
+    """A fresh MariaDB on a free port, answering. Raises ServiceError.
+
+    It has what faults of these kinds need from its start: the binary log, a small disk if root.
+    """
     program = MARIADBD.require()
     template = _template(supervisor, log)
 
     def start(port: int) -> MariadbServer:
         data = supervisor.temporary_directory()
+        disk = mount_small_disk(data) if FULL_DISK in faults else None
         try:
             shutil.copytree(template, data, dirs_exist_ok=True)
         except OSError as error:
@@ -65,19 +85,19 @@ def start_mariadb(
         service = Service(
             supervisor,
             "mariadbd",
-            [program, *_options(plan, port, data)],
+            [program, *_options(plan, port, data, binlog=SLOW_COMMIT in faults)],
             log=log,
             is_ready=lambda _: _has_created_database(port, data),
             limit_s=START_LIMIT_S,
             cpus=cpus,
         )
         service.wait_until_ready()
-        return MariadbServer(supervisor, service, port, data)
+        return MariadbServer(supervisor, service, port, data, disk)
 
     return on_free_port(start)
 
 
-def _options(plan: DatabasePlan, port: int, data: Path) -> list[str]:
+def _options(plan: DatabasePlan, port: int, data: Path, *, binlog: bool) -> list[str]:
     options = [
         "--no-defaults",
         *_user(),
@@ -94,7 +114,7 @@ def _options(plan: DatabasePlan, port: int, data: Path) -> list[str]:
         "--character-set-server=utf8mb4",
         "--default-time-zone=+00:00",
     ]
-    if plan.commit_wait_us:
+    if plan.commit_wait_us or binlog:
         options += [
             "--log-bin=binlog",
             "--server-id=1",

@@ -7,7 +7,6 @@ program. Until it has, it holds the pipe open, so the reaper waits for the note.
 """
 
 import os
-import shutil
 import signal
 import sys
 import tempfile
@@ -211,7 +210,7 @@ class Supervisor:
 
     def remove(self, folder: Path) -> None:
         """Remove a temporary folder before the end of the block."""
-        shutil.rmtree(folder, ignore_errors=True)
+        reaper.remove(str(folder))
         self._note(b"d" + os.fsencode(folder))
         self._folders.discard(folder)
 

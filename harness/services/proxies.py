@@ -12,7 +12,7 @@ import msgspec
 
 from harness.database.connections import DEFAULT_PORT
 from harness.errors import ServiceError
-from harness.fault import BETWEEN, target_of
+from harness.fault import BETWEEN, Fault, target_of
 from harness.plan import Plan
 from harness.services.ports import LOOPBACK, on_free_port
 from harness.services.processes import Child, Supervisor
@@ -97,13 +97,14 @@ def start_proxy(
     return on_free_port(start)
 
 
+def planned(plan: Plan, mode: str) -> tuple[Fault, ...]:
+    """The plan's faults that are not only for other modes."""
+    return tuple(fault for fault in plan.faults if not fault.modes or mode in fault.modes)
+
+
 def targets_between(plan: Plan, mode: str) -> frozenset[str]:
     """The targets before which the plan's faults in the mode need a proxy; mostly none."""
-    return frozenset(
-        target_of(fault)
-        for fault in plan.faults
-        if fault.kind in BETWEEN and (not fault.modes or mode in fault.modes)
-    )
+    return frozenset(target_of(each) for each in planned(plan, mode) if each.kind in BETWEEN)
 
 
 def start_proxies(

@@ -34,7 +34,14 @@ def main() -> None:
             take(note, groups, folders)
     kill(groups)
     for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove(folder)
+
+
+def remove(folder: str) -> None:
+    """Remove a folder, and before it the small disk that may be mounted there."""
+    if os.path.ismount(folder):
+        os.spawnlp(os.P_WAIT, "umount", "umount", "--lazy", folder)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def take(note: bytes, groups: set[int], folders: set[str]) -> None:

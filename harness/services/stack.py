@@ -30,6 +30,7 @@ from harness.services.proxies import (
     MARIADB,
     ProxyServer,
     named,
+    planned,
     start_proxies,
     targets_between,
     through,
@@ -114,7 +115,8 @@ def start_stack(
             addresses = tuple(daemon.address for daemon in ours)
         mariadb = None
         if existing.database is None:
-            mariadb = start_mariadb(supervisor, plan.database, logs / "mariadb.log", cpus)
+            kinds = {fault.kind for fault in planned(plan, mode.name)}
+            mariadb = start_mariadb(supervisor, plan.database, logs / "mariadb.log", cpus, kinds)
             ending.callback(mariadb.stop)
             database = mariadb.url
         else:
