@@ -137,6 +137,7 @@ def test_the_run_folder_holds_everything(spike: tuple[Path, dict[str, Any]]):
     for mode in ("direct", "cached", "classic"):
         assert {p.name for p in (folder / mode).iterdir()} == {
             "ledger.parquet", "journal.parquet", "ballots.parquet", "trial.json",
+            "certificates.parquet",
         }  # fmt: skip
     assert list((folder / "figures").glob("*.png"))
 

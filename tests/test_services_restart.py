@@ -82,7 +82,8 @@ def test_a_flusher_comes_back_with_its_number_and_drains(supervisor: Supervisor,
     )
     mode = find_mode("ticket")
     with start_stack(supervisor, plan, mode, tmp_path, tmp_path, Existing()) as stack:
-        assert [cast(stack, number) for number in range(5)] == [202] * 5
+        for number in range(5):
+            assert cast(stack, number) in (201, 202)  # on a very busy machine past the queue
         second = stack.flushers.services[1]
         with second.mortal():
             os.kill(second.child.pid, signal.SIGKILL)
