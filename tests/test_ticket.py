@@ -235,6 +235,22 @@ def test_a_vote_that_one_daemon_may_not_have_is_counted_at_once_as_a_copy(lost):
         assert receipt is Receipt.STORED
 
 
+@pytest.mark.parametrize(
+    ("failed", "receipt"),
+    [
+        ([NOW, UNREACHABLE], Receipt.REFUSED),
+        ([NOW, number(FIRST), filled(LOST, LOST)], Receipt.UNKNOWN),
+    ],
+)
+def test_what_the_database_refuses_is_refused_only_if_it_lies_in_no_queue(failed, receipt):
+    """503 says that the vote is written nowhere; a drain of the first daemon would count it."""
+    once = [NOW, number(FIRST), filled(OK, number(FIRST)), NOW]
+    alone = play(mirrored.vote(QUEUE, b"m", terms=TERMS), [*failed, REFUSED])
+    second = play(mirrored.vote(QUEUE, b"m", terms=TERMS), [*once, *failed, REFUSED])
+    assert alone[1] is receipt
+    assert second[1] is Receipt.UNKNOWN
+
+
 def test_both_queues_are_counted_in_one_transaction_each_vote_once():
     other = QUEUE.on(1)
     replies = [number(FIRST), parts(number(HEAD)), parts(value(b"a"))]

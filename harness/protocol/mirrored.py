@@ -8,7 +8,8 @@ Theory of operation
     nothing. Both queues' heads move in that one transaction.
 
 Invariant
-    Every acknowledged vote lies in two daemons behind no head, or is committed.
+    Every acknowledged vote lies in two daemons behind no head, or is committed. A vote that lies in
+    one, or might, is never refused.
 
 What it survives
     What `ticket` survives, and the loss of everything that one of the two daemons holds. Until the
@@ -36,11 +37,19 @@ DAEMONS: Final = (0, 1)
 
 
 def vote(queue: Queue, message: bytes, *, terms: Terms) -> Machine[Receipt]:
-    """Queue the vote twice, or else have it counted at once."""
+    """Queue the vote twice, or else have it counted at once.
+
+    What the database refuses may lie in one queue all the same, and then be counted.
+    """
+    lies_somewhere = False
     for daemon in DAEMONS:
         receipt = yield from ticket.enqueue(queue.on(daemon), message, terms)
         if receipt is not Receipt.QUEUED:
-            return (yield from straight_to_database(message, copy=True))
+            lies_somewhere |= receipt is Receipt.UNKNOWN
+            stored = yield from straight_to_database(message, copy=True)
+            refused = stored is Receipt.REFUSED
+            return Receipt.UNKNOWN if refused and lies_somewhere else stored
+        lies_somewhere = True
     return Receipt.QUEUED
 
 

@@ -68,6 +68,7 @@ class Copy:
         "hands",
         "left",
         "left_at",
+        "left_by",
         "place",
         "reads",
         "stored",
@@ -86,6 +87,8 @@ class Copy:
         """Whether it lies in its slot no more, or the pointer was reset over it."""
         self.left_at = 0
         """When the pointer was."""
+        self.left_by = ""
+        """What took it out of its slot while it was in hands, and the pointer not reset."""
         self.hands: set[Author] = set()
         """The drains that have read it, and may still commit it."""
         self.reads: dict[Author, bool] = {}
@@ -277,7 +280,9 @@ class Coroner:
     def _gone(self, copy: Copy, cause: str) -> None:
         """It lies in its slot no more."""
         del self._lies[copy.place]
-        if not copy.left and not copy.hands and not copy.committed:
+        if not copy.left and copy.hands:
+            copy.left_by = cause  # of which it dies if those hands let go of it
+        elif not copy.left and not copy.committed:
             copy.wound = cause
         copy.left = True
 
@@ -288,6 +293,8 @@ class Coroner:
         if isinstance(command, InsertBallots):
             if reply.status is not Status.OK:
                 self._let_go(author, drain, ROLLED_BACK)
+        elif isinstance(command, Get) and command.key.kind is KeyKind.POINTER:
+            drain.pointers.setdefault(command.key.daemon, self._moment)  # it may have got none
         elif isinstance(command, Get) and command.key.kind is KeyKind.SLOT:
             key = command.key
             found = drain.seen.pop(Place(key.daemon, author.queue, key.slot), None)
@@ -313,4 +320,4 @@ class Coroner:
             if author in copy.hands:
                 copy.hands.discard(author)
                 if copy.left and not copy.hands and not copy.committed:
-                    copy.wound = cause
+                    copy.wound = copy.left_by or cause
