@@ -170,7 +170,6 @@ def fault_sentence(fault: FaultRecord) -> str:
     return at + (f" for {number(lasted_s)} s." if lasted_s >= INSTANT_S else ".")
 
 
-
 def exit_sentence(result: RunResult) -> str:
     """What the exit code says."""
     known = result.exit_code in list(Exit)
