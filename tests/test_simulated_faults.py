@@ -7,14 +7,14 @@ import pytest
 
 from harness.fault import Fault
 from harness.history.journal import JOURNAL_DTYPE, Role
-from harness.history.ledger import LEDGER_DTYPE, RequestKind
+from harness.history.ledger import LEDGER_DTYPE, RequestKind, Trouble
 from harness.modes.mode import find_mode
 from harness.modes.queues import terms
 from harness.plan import DatabasePlan, Plan, Voters
 from harness.simulation.coroner import Coroner
 from harness.simulation.faults import AFTER_COMMIT, BEFORE_COMMIT, FLUSHER_STEPS
 from harness.simulation.world import Told, World
-from harness.vote import Outcome
+from harness.vote import Outcome, times_recast
 from tests.test_simulation import TIMES, plan
 
 
@@ -185,3 +185,24 @@ def test_what_a_stall_held_back_is_carried_out_once_though_its_client_has_sent_a
     ]
     assert not extra
     assert ballots["deliveries"].max() > 1
+
+
+@pytest.mark.parametrize("kind", ["give-up", "revote"])
+def test_hasty_voters_hang_up_and_send_the_same_vote_or_another_one(kind: str) -> None:
+    stall = Fault(kind="stall", at_s=1.0, target="mariadb", for_s=0.8)
+    hasty = Fault(kind=kind, at_s=0.5, target="voters", for_s=1.5, delay_s=0.2)
+    world, _ = played("direct", plan(stall, hasty))
+    ledger = np.frombuffer(bytes(world.records.ledger), LEDGER_DTYPE)
+    given_up = ledger[(ledger["error"] == Trouble.TIMED_OUT) & (ledger["kind"] == RequestKind.VOTE)]
+    assert len(given_up) > 100
+    assert (given_up["answered_ns"] - given_up["sent_ns"]).max() == 200_000_000
+    ballots = set(world.ballots.ballots()["vote"].tolist())
+    cast_again = {vote for vote in ballots if times_recast(vote)}
+    assert bool(cast_again) == (kind == "revote")
+    assert world.faults[1].hit
+    assert not lost(world)
+
+
+def test_what_is_not_simulated_says_so() -> None:
+    world, _ = played("direct", plan(Fault(kind="slow-read", at_s=1.0, for_s=0.5)))
+    assert (world.faults[0].hit, world.faults[0].detail) == (False, "is not simulated")

@@ -21,11 +21,11 @@ from harness.audit.certificate import UNKNOWN
 from harness.audit.certificates import certificates
 from harness.audit.verdict import BREAKS_PROMISE, judge_votes, promise_kept
 from harness.campaign import random_faults
-from harness.fault import KINDS, describe
+from harness.fault import describe
 from harness.plan import Plan
 from harness.result import FaultRecord
 from harness.run_folder import TrialFolder
-from harness.simulation.faults import START
+from harness.simulation.faults import SIMULATED
 from harness.simulation.trial import Machine, play
 
 DURATION_S: Final = 4.0
@@ -121,7 +121,7 @@ def play_one(drawn: Drawn, machine: Machine) -> Game:
 def _plan_of(plan: Plan, mode: str, seed: int) -> Plan:
     """The scenario in short, its settings shaken, its faults drawn."""
     rng = Random(f"{mode} {seed}")
-    faults = random_faults(rng, mode, DURATION_S, kinds=KINDS.keys() & START.keys())
+    faults = random_faults(rng, mode, DURATION_S, kinds=SIMULATED)
     arrivals = msgspec.structs.replace(
         plan.arrivals, curve="trickle", trickle_per_s=rng.uniform(20.0, MOST_PER_S)
     )

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from harness.armed import step
 from harness.fault import Fault, target_of
-from harness.faults import pause as real_pause
+from harness.faults import network, pause, slow_commit
 from harness.history.journal import Role
 from harness.load.arrivals import NS_PER_S
+from harness.load.conduct import GIVE_UP, REVOTE
 from harness.protocol.commands import COMMAND_CODES, Delete, Get, InsertBallots, Key, KeyKind, Set
 from harness.result import FaultRecord
 from harness.simulation.daemons import Database, DatabaseThread
@@ -23,6 +24,9 @@ from harness.simulation.process import Process
 if TYPE_CHECKING:
     from harness.simulation.world import World
 
+HASTY: Final = (GIVE_UP, REVOTE)
+"""What voters do in virtual time too: see `voters`. Slow readers cost the site nothing here."""
+NOT_SIMULATED: Final = "is not simulated"
 WORKER_RESTART_NS: Final = NS_PER_S  # what a site's master takes to have another process ready
 BALLAST: Final = b"-" * 60  # with its key as large as a vote, so that it takes a vote's room
 BALLAST_ITEMS: Final = 7_500  # more than there are such chunks in a page
@@ -62,13 +66,7 @@ class Trouble:
 
     def start(self) -> None:
         """Its time has come."""
-        start = START.get(self.fault.kind)
-        if start:
-            start(self)
-        else:
-            due_ns = self.world.events.now_ns
-            why = "is not simulated"
-            self._note(due_ns, due_ns, why, target_of(self.fault), hit=False)
+        START[self.fault.kind](self)
 
     def met(self, detail: str, target: str = "") -> None:
         """It is over at once."""
@@ -97,11 +95,6 @@ class Trouble:
             self._note(
                 self._began_ns, self.world.events.now_ns, self._detail, self._target, hit=True
             )
-
-    def option(self, name: str, otherwise: float) -> float:
-        """What the plan says of it, if it does."""
-        said: float = getattr(self.fault, name, 0.0) or otherwise
-        return said
 
     def _note(self, start_ns: int, end_ns: int, detail: str, target: str, *, hit: bool) -> None:
         seconds = self.world.seconds
@@ -133,7 +126,7 @@ def _strike(trouble: Trouble, harm: Callable[[Process, str, str], None]) -> None
     world, fault = trouble.world, trouble.fault
     target = target_of(fault)
     if target == "lock-holder":
-        _arm(world, real_pause.STEPS, lambda number, process: harm(process, *_holder(number)))
+        _arm(world, pause.STEPS, lambda number, process: harm(process, *_holder(number)))
     elif target == "flusher" and fault.step in FLUSHER_STEPS:
         steps = FLUSHER_STEPS[fault.step]
         _arm(world, steps, lambda _, process: harm(process, target, fault.step))
@@ -152,7 +145,7 @@ def _strike(trouble: Trouble, harm: Callable[[Process, str, str], None]) -> None
 
 def _holder(number: int) -> tuple[str, str]:
     """Who comes to such a step, and how it stands there."""
-    if number == real_pause.TICKET_HOLDER:
+    if number == pause.TICKET_HOLDER:
         return "ticket-holder", "before its slot was filled; no lock is held there"
     return "lock-holder", "with the lock held"
 
@@ -268,20 +261,20 @@ def _server(trouble: Trouble) -> Server | None:
 
 def _weather(trouble: Trouble, detail: str, **changes: Any) -> None:
     server = _server(trouble)
-    if server is not None:
+    if server:
         for name, value in changes.items():
             setattr(server.weather, name, value)
         trouble.lasts(server.weather.clear, detail)
 
 
 def _latency(trouble: Trouble) -> None:
-    delay_s, jitter_s = trouble.option("delay_s", 0.05), trouble.option("jitter_s", 0.0)
+    delay_s, jitter_s = trouble.fault.delay_s or network.DELAY_S, trouble.fault.jitter_s
     random = trouble.world.random
 
     def delay_ns() -> int:
         return max(0, round((delay_s + random.uniform(-jitter_s, jitter_s)) * NS_PER_S))
 
-    _weather(trouble, f"{delay_s:g} s more each way", delay_ns=delay_ns)
+    _weather(trouble, f"{delay_s:g} s more for each request", delay_ns=delay_ns)
 
 
 def _stall(trouble: Trouble) -> None:
@@ -289,17 +282,17 @@ def _stall(trouble: Trouble) -> None:
 
 
 def _drop_request(trouble: Trouble) -> None:
-    share = trouble.option("share", 1.0)
+    share = trouble.fault.share or 1.0
     _weather(trouble, f"{share:.0%} of requests dropped", drop_request=share)
 
 
 def _drop_reply(trouble: Trouble) -> None:
-    share = trouble.option("share", 1.0)
+    share = trouble.fault.share or 1.0
     _weather(trouble, f"{share:.0%} of replies dropped", drop_reply=share)
 
 
 def _cut(trouble: Trouble) -> None:
-    replies = getattr(trouble.fault, "direction", "") == "from"
+    replies = trouble.fault.direction == "from"
     changes = {"cut_replies" if replies else "cut_requests": True}
     _weather(trouble, f"{'replies' if replies else 'requests'} vanished", **changes)
 
@@ -375,7 +368,7 @@ def _full_disk(trouble: Trouble) -> None:
 
 def _slow_commit(trouble: Trouble) -> None:
     log = trouble.world.database.log
-    log.delay_ns = round(trouble.option("delay_s", 0.1) * NS_PER_S)
+    log.delay_ns = round((trouble.fault.delay_s or slow_commit.DELAY_S) * NS_PER_S)
 
     def heal() -> None:
         log.delay_ns = 0
@@ -400,3 +393,5 @@ START: Final[dict[str, Callable[[Trouble], None]]] = {
     "slow-commit": _slow_commit,
     "full-disk": _full_disk,
 }
+
+SIMULATED: Final = (*START, *HASTY)

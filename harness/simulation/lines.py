@@ -47,7 +47,7 @@ class Weather:
 
     def __init__(self, events: Events, random: Random) -> None:
         self.delay_ns: Callable[[], int] | None = None
-        """How long either way takes beyond the usual."""
+        """How long a request takes beyond the usual."""
         self.drop_request = 0.0  # shares; what is dropped takes its connection with it
         self.drop_reply = 0.0
         self.cut_requests = False  # what is sent that way vanishes, and nobody is told
@@ -62,12 +62,12 @@ class Weather:
         if self.drop_request and self._random.random() < self.drop_request:
             self._events.at(self._events.now_ns + REFUSAL_NS, exchange.break_off)
         elif not self.cut_requests:
-            self._later(exchange.arrive)
+            self._later(exchange.arrive, self.delay_ns)
 
     def back(self, exchange: "Exchange", reply: Reply) -> None:
         """Take a reply to its client, or not."""
         if self.drop_reply and self._random.random() < self.drop_reply:
-            self._later(exchange.break_off)
+            self._events.at(self._events.now_ns + REFUSAL_NS, exchange.break_off)
         elif not self.cut_replies:
             self._later(partial(exchange.deliver, reply))
 
@@ -80,11 +80,11 @@ class Weather:
         for act in held:
             act()
 
-    def _later(self, act: Act) -> None:
+    def _later(self, act: Act, delay_ns: Callable[[], int] | None = None) -> None:
         if self.stalled:
             self._held.append(act)
-        elif self.delay_ns:
-            self._events.at(self._events.now_ns + self.delay_ns(), act)
+        elif delay_ns:
+            self._events.at(self._events.now_ns + delay_ns(), act)
         else:
             act()
 

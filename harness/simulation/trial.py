@@ -4,6 +4,7 @@ from time import perf_counter
 from typing import NamedTuple
 from zlib import crc32
 
+from harness.faults import voters
 from harness.history.store import write_parquet
 from harness.load.arrivals import planned_votes
 from harness.modes.mode import find_mode, voided_by
@@ -61,6 +62,7 @@ def play(
             duration_s=plan.duration_s,
             drained=world.drained,
             partial=False,
+            recasts=voters.most_recasts(plan.faults),
             notes=() if world.drained else (NOT_DRAINED,),
             in_flight_sampled=in_flight,
             site_in_flight=inside,

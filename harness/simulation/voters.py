@@ -4,22 +4,25 @@ What `load.voter` does on real sockets, in virtual time. Voters have cores of th
 time for themselves, except that they wake up late.
 """
 
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Sequence
 from random import Random
 from typing import Final
 
 from harness.history.ledger import RequestKind, Trouble
 from harness.load.answer import outcome_of
 from harness.load.arrivals import NS_PER_S, Schedule, users_needed
+from harness.load.conduct import REVOTE, Conduct, conduct_at
 from harness.plan import PollPlan, Voters
 from harness.simulation.events import Act, Events
 from harness.simulation.records import Records
 from harness.simulation.service_times import Draw
 from harness.simulation.site import Request, Worker
-from harness.vote import Outcome, Vote, VoteId
+from harness.vote import Outcome, Vote, VoteId, recast
 
 RETRY_AFTER_S: Final = {503: 1.0}  # what the site says
 IMPATIENT_S: Final = 0.1  # where it says nothing
+GIVEN_UP: Final = (Trouble.TIMED_OUT, Trouble.NOT_CONNECTED)
 KINDS: Final = {int(kind): kind for kind in RequestKind}
 
 
@@ -28,12 +31,15 @@ class Attempt:
 
     __slots__ = (
         "answered",
+        "conduct",
         "crowd",
         "number",
         "planned_ns",
+        "retries",
         "row",
         "sent_ns",
         "taken_ns",
+        "vote",
         "worker",
     )
 
@@ -45,6 +51,10 @@ class Attempt:
         self.number = number
         self.planned_ns = planned_ns
         self.taken_ns = taken_ns
+        self.vote = 0
+        self.retries = 0
+        """How often it may be sent again."""
+        self.conduct: Conduct | None = None
         self.sent_ns = 0
         self.worker = 0
         self.answered = False
@@ -58,6 +68,18 @@ class Attempt:
         """The connection ended before the answer came."""
         if not self.answered:
             self.crowd.end(self, Outcome.UNKNOWN, 0, Trouble.BROKEN)
+
+    def give_up(self) -> None:
+        """Its voter will not wait any longer."""
+        if not self.answered:
+            self.crowd.end(self, Outcome.UNKNOWN, 0, Trouble.TIMED_OUT)
+
+    def again(self, wait_ns: int) -> "Attempt":
+        """The next one of the same voter with the same vote."""
+        now_ns = self.crowd.now_ns
+        attempt = Attempt(self.crowd, self.row, self.number + 1, self.planned_ns, now_ns + wait_ns)
+        attempt.vote, attempt.retries = self.vote, self.retries
+        return attempt
 
     def send(self) -> None:
         self.crowd.send(self)
@@ -79,8 +101,13 @@ class Crowd:
         way_ns: Draw,
         random: Random,
         over: Act,
+        conducts: Sequence[Conduct] = (),
     ) -> None:
+        """`conducts`: when voters behave otherwise; of slow readers nothing is simulated."""
         self.in_flight = 0
+        self.met: Counter[int] = Counter()
+        """By number of a fault: how many voters behaved as it says."""
+        self._conducts = [conduct for conduct in conducts if conduct.is_hasty]
         self._events = events
         self._planned = planned
         self._generator = generator
@@ -105,6 +132,10 @@ class Crowd:
         self._votes: list[int] = []
         self._choices: list[int] = []
         self._waiting = False  # the next arrival waits for a free voter
+
+    @property
+    def now_ns(self) -> int:
+        return self._events.now_ns
 
     @property
     def planned_votes(self) -> int:
@@ -135,6 +166,9 @@ class Crowd:
         row, self._next = self._next, self._next + 1
         planned_ns = self._start_ns + self._times[row]
         attempt = Attempt(self, row, 1, planned_ns, self._free_ns.pop())
+        attempt.vote, attempt.retries = self._votes[row], self._voters.retries
+        if self._conducts and self._kinds[row] == RequestKind.VOTE:
+            attempt.conduct = conduct_at(self._conducts, self._times[row])
         self._events.at(self._events.now_ns + self._wake_lag_ns(), attempt.send)
         if self._next < len(self._times):
             self._await_next()
@@ -145,10 +179,12 @@ class Crowd:
         self._under_way.append(attempt)
         if not self._watched:
             self._watch(now_ns + self._timeout_ns)
+        if attempt.conduct:
+            self._events.at(now_ns + round(attempt.conduct.delay_s * NS_PER_S), attempt.give_up)
         row = attempt.row
         vote = None
         if self._kinds[row] == RequestKind.VOTE:
-            vote_id = VoteId(self._votes[row])
+            vote_id = VoteId(attempt.vote)
             vote = Vote(vote_id, self._poll, self._choices[row], f"v{vote_id:016x}")
         if not self._choose(attempt):
             self.end(attempt, Outcome.REFUSED, 0, Trouble.NOT_CONNECTED)
@@ -179,15 +215,14 @@ class Crowd:
         row = attempt.row
         kind = KINDS[self._kinds[row]]
         self._records.attempt(
-            self._votes[row], attempt.planned_ns, attempt.taken_ns, attempt.sent_ns, now_ns,
+            attempt.vote, attempt.planned_ns, attempt.taken_ns, attempt.sent_ns, now_ns,
             outcome, kind, self._choices[row], status, attempt.number, self._generator, trouble,
         )  # fmt: skip
         if trouble is Trouble.NONE:
             self._kept_alive.append(attempt.worker)
-        may_retry = outcome is Outcome.UNKNOWN or status == 503
-        if kind is RequestKind.VOTE and may_retry and attempt.number <= self._voters.retries:
-            wait_ns = round(RETRY_AFTER_S.get(status, IMPATIENT_S) * NS_PER_S)
-            again = Attempt(self, row, attempt.number + 1, attempt.planned_ns, now_ns + wait_ns)
+        wait_ns = round(RETRY_AFTER_S.get(status, IMPATIENT_S) * NS_PER_S)
+        again = self._next_of(attempt, outcome, status, trouble, wait_ns)
+        if again is not None:
             self._events.at(now_ns + wait_ns + self._wake_lag_ns(), again.send)
             return
         self._free_ns.append(now_ns)
@@ -197,6 +232,24 @@ class Crowd:
             self._due()
         if not self._unanswered:
             self._over()
+
+    def _next_of(
+        self, attempt: Attempt, outcome: Outcome, status: int, trouble: Trouble, wait_ns: int
+    ) -> Attempt | None:
+        """What the voter sends next, if she does: as `load.voter` has it."""
+        conduct = attempt.conduct
+        if conduct and trouble in GIVEN_UP:
+            self.met[conduct.number] += 1
+            again = attempt.again(wait_ns)
+            if conduct.kind == REVOTE:
+                again.vote, again.number = recast(VoteId(attempt.vote)), 1
+            return again
+        is_vote = self._kinds[attempt.row] == RequestKind.VOTE
+        if is_vote and attempt.retries and (outcome is Outcome.UNKNOWN or status == 503):
+            again = attempt.again(wait_ns)
+            again.retries -= 1
+            return again
+        return None
 
     def _watch(self, until_ns: int) -> None:
         self._watched = True

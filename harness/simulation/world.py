@@ -3,16 +3,20 @@
 `World(...).play()` runs one mode through a plan. Nothing here touches a file, a socket or a clock.
 """
 
+from collections import Counter
 from functools import partial
 from random import Random
 from typing import Final, NamedTuple
 
+import msgspec
 import numpy as np
 
-from harness.fault import Fault, target_of
+from harness.fault import VOTERS, Fault, target_of
+from harness.faults import voters
 from harness.faults.timetable import applicable
 from harness.history.journal import Role
 from harness.load.arrivals import NS_PER_S, schedule
+from harness.load.conduct import conducts
 from harness.modes.queues import queues
 from harness.plan import Plan
 from harness.protocol.commands import Status
@@ -23,7 +27,7 @@ from harness.simulation.coroner import Coroner
 from harness.simulation.daemons import CommitLog, Costs, Database, MemcachedDaemon
 from harness.simulation.database import SimulatedDatabase
 from harness.simulation.events import Events
-from harness.simulation.faults import Trouble
+from harness.simulation.faults import HASTY, NOT_SIMULATED, Trouble
 from harness.simulation.flusher import SimulatedFlusher
 from harness.simulation.lines import Author, Line, Server, Weather
 from harness.simulation.memcached import SimulatedMemcached
@@ -111,13 +115,16 @@ class World:
         for crowd in self.crowds:
             crowd.start(self.start_ns)
         for number, fault in enumerate(self._applicable):
-            self._plan_fault(number, fault)
+            if target_of(fault) != VOTERS:
+                self._plan_fault(number, fault)
         self.events.at(self.start_ns, self._sample)
         # Whatever goes wrong, nothing lasts longer than that after the load.
         limits = self.plan.limits
         most_s = self.plan.voters.timeout_s * (self.plan.voters.retries + 2)
         most_s += limits.drain_s + limits.grace_s + limits.start_s + self.plan.queue.patience_s
-        return self.events.run(self.end_ns + round(most_s * NS_PER_S))
+        happened = self.events.run(self.end_ns + round(most_s * NS_PER_S))
+        self._tell_of_voters()
+        return happened
 
     # Building.
 
@@ -253,6 +260,7 @@ class World:
                 self._draws.of(f"way {generator}", self._times.way_ns),
                 Random(int(self._draws.generator(f"dealing {generator}").integers(2**63))),
                 self._crowd_over,
+                conducts(self._applicable),
             )
             for generator in range(1, plan.voters.generators + 1)
         ]
@@ -307,6 +315,17 @@ class World:
 
     # Faults.
 
+    def _tell_of_voters(self) -> None:
+        """How many behaved as a fault has it is known at the end."""
+        met: Counter[int] = sum((crowd.met for crowd in self.crowds), Counter())
+        told = iter(voters.records(self._applicable, met, self.plan.duration_s))
+        for number, fault in enumerate(self._applicable):
+            if target_of(fault) == VOTERS:
+                record = next(told)
+                if fault.kind not in HASTY:
+                    record = msgspec.structs.replace(record, detail=NOT_SIMULATED)
+                self.faults[number] = record
+
     def _plan_fault(self, number: int, fault: Fault) -> None:
         def record(met: FaultRecord) -> None:
             self.faults[number] = met
@@ -349,4 +368,8 @@ class World:
 
 def _is_harmless(fault: Fault) -> bool:
     """Whether every command is answered under it, however late: then no line is needed."""
-    return fault.kind == "wipe" or (fault.kind == "pause" and target_of(fault) == "lock-holder")
+    return (
+        target_of(fault) == VOTERS
+        or fault.kind == "wipe"
+        or (fault.kind == "pause" and target_of(fault) == "lock-holder")
+    )
