@@ -87,7 +87,9 @@ def test_a_mode_that_promises_loses_nothing_whatever_happens_to_its_database(
                 (record,) = suffer(stack, voters, fault(kind))
                 if record.hit:
                     break
-            assert record.hit or (kind == "connections" and stack.flushers.services), record
+            if kind == "deadlock":  # the second client is never the one that is rolled back
+                assert record.detail.endswith("and 0 of the other side")
+            assert record.hit, record
         for _ in range(5):
             voters.vote()
         assert stack.drain()

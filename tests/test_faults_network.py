@@ -95,6 +95,21 @@ def test_classic_goes_to_its_database_while_memcached_refuses_connections(
 
 
 @pytest.mark.services
+def test_a_fault_that_nothing_came_by_has_missed(supervisor: Supervisor, tmp_path: Path):
+    class Nobody(Voters):
+        def vote(self) -> None:
+            sleep(0.05)
+
+    faults = faults_at("mariadb")[-1:]
+    plan = msgspec.structs.replace(QUICK, faults=tuple(faults))
+    with start_stack(
+        supervisor, plan, find_mode("direct"), tmp_path, tmp_path, Existing()
+    ) as stack:
+        (record,) = suffer(stack, Nobody(stack), *faults)
+        assert (record.hit, record.detail) == (False, "did not meet its target")
+
+
+@pytest.mark.services
 def test_without_a_fault_of_the_network_nothing_stands_in_the_way(
     supervisor: Supervisor, tmp_path: Path
 ):

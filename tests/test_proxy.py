@@ -283,10 +283,18 @@ def test_a_server_that_is_gone_ends_the_connection(supervisor: Supervisor, logs:
         pass
 
 
+def aborted_logins(mariadb: MariadbServer) -> int:
+    """How many connections ended before they were one."""
+    with closing(connect(mariadb.url, SOON_S)) as connection, connection.cursor() as cursor:
+        cursor.execute("SHOW GLOBAL STATUS LIKE 'Aborted_connects'")
+        return int((cursor.fetchone() or ("", 0))[1])
+
+
 def test_a_database_is_reached_though_every_request_is_dropped(
     database_proxy: ProxyServer, mariadb: MariadbServer
 ) -> None:
     url = through(database_proxy.address, mariadb.url)
+    before = aborted_logins(mariadb)
     with closing(connect(url, SOON_S)) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT 1")
         assert cursor.fetchall() == ((1,),)
@@ -300,10 +308,12 @@ def test_a_database_is_reached_though_every_request_is_dropped(
             with pytest.raises(pymysql.err.OperationalError, match="Lost connection"):
                 connect(url, SOON_S)  # its greeting is answered; what it says next is not
             assert troubled.heal().requests == 1
+        assert aborted_logins(mariadb) == before
 
 
 def test_a_database_at_a_unix_socket_gets_an_address() -> None:
     url = "mysql://vote:p%40ss@localhost/polls?unix_socket=/run/mysqld.sock"
     assert server_of(url) == "/run/mysqld.sock"
     assert through("127.0.0.1:5", url) == "mysql://vote:p%40ss@127.0.0.1:5/polls"
+    assert through("127.0.0.1:5", f"{url}&ssl_disabled=1").endswith("/polls?ssl_disabled=1")
     assert server_of("mysql://root@127.0.0.1/polls") == "127.0.0.1:3306"

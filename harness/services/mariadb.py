@@ -45,7 +45,7 @@ class MariadbServer:
         data: Path,
         disk: SmallDisk | None = None,
     ) -> None:
-        self.url = f"mysql://root@{LOOPBACK}:{port}/{DATABASE}"
+        self.url = f"mysql://root@{LOOPBACK}:{port}/{DATABASE}?ssl_disabled=1"
         self.service = service
         self.disk = disk
         self._supervisor = supervisor
@@ -161,6 +161,7 @@ def _has_created_database(port: int, data: Path) -> bool:
                 host=LOOPBACK,
                 port=port,
                 user="root",
+                ssl_disabled=True,
                 connect_timeout=ANSWER_LIMIT_S,
                 read_timeout=ANSWER_LIMIT_S,
                 autocommit=True,

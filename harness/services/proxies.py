@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
-from urllib.parse import parse_qs, urlsplit, urlunsplit
+from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit, urlunsplit
 
 import msgspec
 
@@ -154,7 +154,8 @@ def through(address: str, url: str) -> str:
     """The database's URL by way of a proxy at `address`."""
     parts = urlsplit(url)
     user, at, _ = parts.netloc.rpartition("@")
-    return urlunsplit(parts._replace(netloc=f"{user}{at}{address}", query=""))
+    options = [(name, value) for name, value in parse_qsl(parts.query) if name != "unix_socket"]
+    return urlunsplit(parts._replace(netloc=f"{user}{at}{address}", query=urlencode(options)))
 
 
 def _answers(control: Path) -> bool:
