@@ -162,6 +162,19 @@ def test_a_stopped_child_can_be_stopped(supervisor: Supervisor, tmp_path: Path) 
     assert child.stop(grace_s=5) == 7  # again, harmlessly
 
 
+def test_a_child_that_was_asked_to_end_is_not_asked_again(
+    supervisor: Supervisor, tmp_path: Path
+) -> None:
+    """A second SIGTERM would kill one that is ending and has given up its handler."""
+    ends_at_once = "trap 'trap - TERM; echo asked; sleep 0.5; exit 7' TERM; echo up; sleep 9 & wait"
+    log = tmp_path / "log"
+    child = supervisor.spawn("child", ["sh", "-c", ends_at_once], log=log)
+    supervisor.wait_until_ready(child, lambda: log.read_text() != "", STARTED_WITHIN_S)
+    child.ask_to_end()
+    supervisor.wait_until_ready(child, lambda: "asked" in log.read_text(), STARTED_WITHIN_S)
+    assert child.stop(STARTED_WITHIN_S) == 7
+
+
 def test_a_child_that_ignores_sigterm_is_killed_with_its_group(
     supervisor: Supervisor, tmp_path: Path
 ) -> None:

@@ -39,6 +39,7 @@ class Child:
         self.pid = pid
         self.log = log
         self._forget = forget
+        self._asked = False
         self._reaped = False
         self._exit_code: int | None = None
 
@@ -75,8 +76,12 @@ class Child:
         return " | ".join(lines[-LOG_TAIL_LINES:]) or "its log is empty"
 
     def ask_to_end(self) -> None:
-        """SIGTERM, also to one that is stopped, which goes on for it."""
-        if not self._reaped and self.poll() is None:
+        """SIGTERM, also to one that is stopped, which goes on for it; once only.
+
+        One that is ending no longer handles it, and would die of a second one.
+        """
+        if not self._asked and not self._reaped and self.poll() is None:
+            self._asked = True
             os.kill(self.pid, signal.SIGTERM)
             self._signal_group(signal.SIGCONT)
 
