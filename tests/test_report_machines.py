@@ -253,7 +253,15 @@ def test_one_run_is_rendered_where_it_lies_and_several_beside_one_another(tmp_pa
     assert isinstance(invoke(report, runs).exception, PlanError)  # never overwritten
 
 
-@pytest.mark.parametrize("damage", ["no folder", "no plan", "no result", "other schema"])
+def test_a_run_without_a_result_is_audited_first_and_says_so(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", modes=("direct",), duration_s=2.0)
+    shown = CliRunner().invoke(report, [str(folder.path)], catch_exceptions=False)
+    assert "auditing what it left" in shown.stderr
+    assert folder.result().partial
+    assert folder.page.is_file()
+
+
+@pytest.mark.parametrize("damage", ["no folder", "no plan", "other schema"])
 def test_a_folder_that_is_no_run_is_one_line_that_names_it(tmp_path: Path, damage: str) -> None:
     folder = make_run(tmp_path / "run", modes=("direct",), duration_s=2.0)
     if damage == "no folder":
