@@ -61,6 +61,9 @@ def test_a_mode_that_promises_loses_nothing_whatever_the_network_does(
     plan = msgspec.structs.replace(QUICK, faults=one_each)
     with start_stack(supervisor, plan, find_mode(mode), tmp_path, tmp_path, Existing()) as stack:
         assert set(stack.proxies) == set(targets)
+        between = stack.deployment.database != stack.servers.database
+        assert between == ("mariadb" in targets)
+        assert Reach(stack).database == stack.servers.database
         voters = Voters(stack)
         for fault in faults:
             sleep(OPEN_S if targets[0] != "mariadb" else 0.0)  # until memcached is asked again
