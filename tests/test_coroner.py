@@ -11,8 +11,9 @@ import pytest
 from harness.audit.certificates import certificates
 from harness.history.store import write_parquet
 from harness.load.arrivals import planned_votes
-from harness.plan import Plan
+from harness.plan import Plan, find_scenario, read_plan
 from harness.run_folder import TrialFacts, TrialFolder
+from harness.simulation.campaign import draw
 from harness.simulation.world import World
 from tests.test_simulated_faults import FAULTS, doubled, lost, played
 from tests.test_simulation import plan
@@ -69,3 +70,24 @@ def test_certificates_name_the_same_dead_of_the_same_cause_as_the_coroner(
     assert len(accused) <= len(dead) // 20  # of those that the audit says are only probable
     twice = frame[frame["fate"] != "lost"].set_index("vote")["cause"].to_dict()
     assert twice == {vote: coroner.doubles()[vote] for vote in doubled(world)}
+
+
+@pytest.mark.parametrize("mode", ["classic", "owned", "ticket"])
+def test_nor_is_anybody_accused_wrongly_under_faults_that_nobody_thought_of(
+    tmp_path: Path, mode: str
+) -> None:
+    scenario = read_plan(find_scenario("controversial-poll"))
+    deaths = 0
+    for drawn in draw(scenario, (mode,), 8, 5000):
+        world, coroner = played(mode, drawn.plan)
+        gone = lost(world)
+        if not gone:
+            continue
+        folder = tmp_path / str(drawn.seed)
+        dead = certified(world, drawn.plan, folder, mode).query("fate == 'lost'").set_index("vote")
+        truth = pd.Series(coroner.causes(), dtype=object).reindex(dead.index)
+        accused = dead[dead["cause"] != truth]
+        assert set(dead.index) == gone, drawn.plan.faults
+        assert not accused["certain"].any(), drawn.plan.faults
+        deaths += len(dead)
+    assert deaths or mode == "ticket"
