@@ -303,8 +303,12 @@ def test_the_verb_writes_a_run_folder_that_says_everywhere_that_it_is_simulated(
     assert described["service_times"]["memcached_ns"] == list(shipped().memcached_ns)
     assert RunFolder.open(out).plan().queue.queues == 2
     assert sorted(path.name for path in (out / "classic").iterdir()) == [
-        "ballots.parquet", "certificates.parquet", "journal.parquet", "ledger.parquet", "trial.json",
-    ]  # fmt: skip
+        "ballots.parquet",
+        "certificates.parquet",
+        "journal.parquet",
+        "ledger.parquet",
+        "trial.json",
+    ]
 
 
 def test_a_simulated_run_stays_simulated_when_it_is_audited_again(tmp_path: Path) -> None:
