@@ -11,6 +11,7 @@ from harness.history.ledger import LEDGER_DTYPE, RequestKind, Trouble
 from harness.modes.mode import find_mode
 from harness.modes.queues import terms
 from harness.plan import DatabasePlan, Plan, Voters
+from harness.protocol.commands import Status
 from harness.simulation.coroner import Coroner
 from harness.simulation.faults import AFTER_COMMIT, BEFORE_COMMIT, FLUSHER_STEPS
 from harness.simulation.world import Told, World
@@ -206,3 +207,16 @@ def test_hasty_voters_hang_up_and_send_the_same_vote_or_another_one(kind: str) -
 def test_what_is_not_simulated_says_so() -> None:
     world, _ = played("direct", plan(Fault(kind="slow-read", at_s=1.0, for_s=0.5)))
     assert (world.faults[0].hit, world.faults[0].detail) == (False, "is not simulated")
+
+
+def test_a_batch_whose_flusher_gave_up_is_rolled_back_and_a_single_vote_is_not() -> None:
+    lock = Fault(kind="lock-table", at_s=1.0, target="mariadb", for_s=1.2)
+    of = plan(lock, database=DatabasePlan(timeout_s=0.4))
+    world, coroner = played("owned", of)
+    found = causes_of_the_lost(world, coroner)
+    assert found["batch-rolled-back"] == found.total() > 0
+    direct, _ = played("direct", of)
+    unheard = np.frombuffer(bytes(direct.records.journal), JOURNAL_DTYPE)
+    unheard = unheard[(unheard["status"] == Status.LOST) & (unheard["vote"] > 0)]
+    assert len(unheard) > 0
+    assert set(unheard["vote"].tolist()) <= set(direct.ballots.ballots()["vote"].tolist())
