@@ -102,7 +102,8 @@ def obey(order: Order, connection: Connection) -> None:
     journal = Journal(Path(deployment.folder), role) if order.journal else None
     mode = find_mode(deployment.mode)
     breakers = isinstance(mode, ProtocolMode) and mode.breakers
-    with closing(Hands(deployment, role, journal, breakers=breakers)) as hands:
+    daemons = mode.protocol(terms(deployment.plan)).daemons
+    with closing(Hands(deployment, role, journal, breakers=breakers, daemons=daemons)) as hands:
         worker = Worker(order, hands, journal)
         for client in hands.clients:
             client.version()
