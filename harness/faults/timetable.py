@@ -2,10 +2,13 @@
 
 import threading
 from collections.abc import Callable
-from time import monotonic_ns
+from time import monotonic, monotonic_ns
 from typing import Any, Final, TypeAlias
 
 import msgspec
+import psutil
+import pymysql
+from pymemcache.exceptions import MemcacheError
 
 from harness.errors import PollstormError
 from harness.fault import BETWEEN, Fault, describe, target_of
@@ -37,9 +40,15 @@ START: Final[dict[str, Callable[[Fault, Reach], Met | None]]] = {
     **dict.fromkeys(BETWEEN, network.start),
 }
 OF_QUEUES: Final = ("lock-holder", "flusher")
-END_S: Final = (
-    45.0  # longer than a MariaDB needs to come back, in which no other fault lasts longer
+END_S: Final = 45.0  # longer than a MariaDB takes to come back, and that than anything else
+BROKEN_OFF: Final = (
+    PollstormError,
+    OSError,
+    psutil.Error,
+    pymysql.MySQLError,
+    MemcacheError,
 )
+"""What may go wrong while a fault strikes a world that other faults have struck as well."""
 
 
 def applicable(
@@ -86,11 +95,16 @@ class Timetable:
             thread.start()
 
     def heal(self) -> tuple[FaultRecord, ...]:
-        """The load has ended: end what lasts, and say what happened."""
+        """The load has ended: end what lasts, and say what happened to each fault."""
         self._reach.ended.set()
+        until_s = monotonic() + END_S
         for thread in self._threads:
-            thread.join(END_S)
-        return tuple(self._records[number] for number in sorted(self._records))
+            thread.join(max(0.0, until_s - monotonic()))
+        why = f"was not over {END_S:g} s after the load, or broke off; what it did may last"
+        return tuple(
+            self._records.get(number) or self._record(fault, self._start_ns, None, why)
+            for number, fault in enumerate(self._faults[: len(self._threads)])
+        )
 
     def _run(self, number: int, fault: Fault) -> None:
         due_ns = self._start_ns + round(fault.at_s * 1e9)
@@ -103,9 +117,15 @@ class Timetable:
             try:
                 met = START[fault.kind](fault, self._reach)
                 why = "did not meet its target"
-            except PollstormError as error:
-                why = str(error)
-        record = FaultRecord(
+            except BROKEN_OFF as error:
+                why = str(error) or type(error).__name__
+        record = self._record(fault, begin_ns, met, why)
+        self._records[number] = record
+        self._note("fault is over", msgspec.to_builtins(record))
+
+    def _record(self, fault: Fault, begin_ns: int, met: Met | None, why: str) -> FaultRecord:
+        """One that is over now; `why` it did not hit, if it did not."""
+        return FaultRecord(
             kind=fault.kind,
             target=(met and met.target) or target_of(fault),
             start_s=self._seconds(met.at_ns if met and met.at_ns else begin_ns),
@@ -113,8 +133,6 @@ class Timetable:
             hit=met is not None,
             detail=met.detail if met else why,
         )
-        self._records[number] = record
-        self._note("fault is over", msgspec.to_builtins(record))
 
     def _seconds(self, moment_ns: int) -> float:
         return round((moment_ns - self._start_ns) / 1e9, 4)
