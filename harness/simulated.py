@@ -4,14 +4,9 @@ Trials do not depend on one another, so they are played by several processes at 
 fails or is interrupted half-way ends them, and reports what there is, marked partial.
 """
 
-import multiprocessing
 import os
-import signal
-import threading
 from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from concurrent.futures import as_completed
 from datetime import UTC, datetime
 from platform import python_version
 from typing import Final
@@ -26,12 +21,12 @@ from harness.result import RunResult
 from harness.run import Destination, Noted, conclude, require_disk
 from harness.run_folder import RunFolder, write_atomically
 from harness.services.interruption import interruptible, uninterrupted
+from harness.simulation.pool import processes
 from harness.simulation.service_times import ServiceTimes
 from harness.simulation.trial import Machine, Played, play
 from harness.trial import Progress
 
 PLAYED: Final = 9  # of the twelve steps of a run: the files of a trial are written
-END_S: Final = 5.0  # a process that was told to end does so at once
 
 
 class Simulation(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,51 +79,13 @@ def _play_all(plan: Plan, machine: Machine, folder: RunFolder) -> Iterable[Playe
         for mode, number in wanted:
             yield play(plan, mode, number, machine, folder.trial(mode, number))
         return
-    pool = ProcessPoolExecutor(
-        at_once,
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_leave_signals_to_the_parent,
-    )
-    try:
+    with processes(at_once) as pool:
         futures = [
             pool.submit(play, plan, mode, number, machine, folder.trial(mode, number))
             for mode, number in wanted
         ]
         for future in as_completed(futures):
             yield future.result()
-    except BrokenProcessPool as error:
-        raise PollstormError(
-            "a simulating process was killed, most likely for want of memory; "
-            "simulate fewer modes at once, or a lower --peak"
-        ) from error
-    finally:
-        with uninterrupted():
-            _end(pool)
-
-
-def _leave_signals_to_the_parent() -> None:
-    """Ctrl-C on a terminal reaches the whole group; the parent ends its children itself, and one
-    that is killed takes them along."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    threading.Thread(target=_end_with_the_parent, daemon=True).start()
-
-
-def _end_with_the_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent
-    parent.join()
-    os.kill(os.getpid(), signal.SIGKILL)  # a thread cannot end the others in a gentler way
-
-
-def _end(pool: ProcessPoolExecutor) -> None:
-    pool.shutdown(wait=False, cancel_futures=True)
-    children = multiprocessing.active_children()
-    for child in children:
-        with suppress(OSError):
-            child.terminate()
-    for child in children:
-        child.join(END_S)
 
 
 def _describe(folder: RunFolder, machine: Machine) -> None:

@@ -4,10 +4,7 @@ The seeds of a campaign are counted from the one that was given, and a trial dep
 and mode only: what went wrong with seed 4711 goes wrong again in a campaign of one with that seed.
 """
 
-import multiprocessing
-import signal
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from os import sched_getaffinity
 from pathlib import Path
 from random import Random
@@ -18,7 +15,7 @@ import msgspec
 
 from harness.audit.accounts import settle
 from harness.audit.certificate import UNKNOWN
-from harness.audit.certificates import certificates
+from harness.audit.certificates import certify
 from harness.audit.verdict import BREAKS_PROMISE, judge_votes, promise_kept
 from harness.campaign import random_faults
 from harness.fault import describe
@@ -26,6 +23,7 @@ from harness.plan import Plan
 from harness.result import FaultRecord
 from harness.run_folder import TrialFolder
 from harness.simulation.faults import SIMULATED
+from harness.simulation.pool import processes
 from harness.simulation.trial import Machine, play
 
 DURATION_S: Final = 4.0
@@ -85,13 +83,9 @@ def play_all(drawn: Sequence[Drawn], machine: Machine) -> Iterator[Game]:
     if at_once < 2:
         yield from (play_one(each, machine) for each in drawn)
         return
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(at_once, mp_context=context, initializer=_leave_signals)
-    try:
-        machines = [machine] * len(drawn)
+    machines = [machine] * len(drawn)
+    with processes(at_once) as pool:
         yield from pool.map(play_one, drawn, machines, chunksize=CHUNK)
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def play_one(drawn: Drawn, machine: Machine) -> Game:
@@ -104,7 +98,7 @@ def play_one(drawn: Drawn, machine: Machine) -> Game:
         bad = {name: number for name in BREAKS_PROMISE if (number := getattr(accounts, name))}
         unexplained = 0
         if accounts.lost or accounts.altered or accounts.duplicated:
-            unexplained = int((certificates(trial)["cause"] == UNKNOWN).sum())
+            unexplained = int((certify(trial, facts)["cause"] == UNKNOWN).sum())
         return Game(
             mode=drawn.mode,
             seed=drawn.seed,
@@ -149,8 +143,3 @@ def _plan_of(plan: Plan, mode: str, seed: int) -> Plan:
         database=replace(plan.database, timeout_s=rng.choice((1.0, 5.0))),
         faults=faults,
     )
-
-
-def _leave_signals() -> None:
-    """Ctrl-C reaches the whole group of processes; the parent ends its children itself."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
