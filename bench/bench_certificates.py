@@ -27,11 +27,11 @@ ROUNDS: Final = 3
 TARGET_S: Final = 60.0
 
 CERTIFY: Final = """
-from harness.audit.certificates import certificates
+from harness.audit.certificates import certify
 from harness.run_folder import TrialFolder
 trial = TrialFolder(Path(sys.argv[1]))
 begin = time.perf_counter()
-frame = certificates(trial)
+frame = certify(trial, trial.read_facts())
 votes = int(((frame["cause"] == "stored-late") & frame["certain"]).sum())
 """
 READ: Final = """

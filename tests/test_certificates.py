@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from harness.audit.certificate import Certificate
-from harness.audit.certificates import certificates, read_certificates, write_certificates
+from harness.audit.certificates import certify, read_certificates, write_certificates
 from harness.audit.overlaps import intrusions
 from harness.history.journal import Role
 from harness.protocol.commands import Add, Get, Incr, InsertBallots, KeyKind, Patience, Set, Status
@@ -234,7 +234,7 @@ HISTORIES: dict[str, list[Callable[[], list[Row]]]] = {
 def certified(path, journal: list[Row], ballots: list[Row] | None = None) -> list[Certificate]:
     answered = [attempt(0, planned_ms=0, answered_after_ms=100)]
     trial = make_trial(path, answered, ballots or [], journal)
-    write_certificates(trial, certificates(trial))
+    write_certificates(trial, certify(trial, trial.read_facts()))
     return read_certificates(trial)
 
 

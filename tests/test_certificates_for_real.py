@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from harness.audit.certificate import Certificate
-from harness.audit.certificates import certificates, read_certificates, write_certificates
+from harness.audit.certificates import certify, read_certificates, write_certificates
 from harness.cache.meta_client import MetaClient
 from harness.database.ballots import read_ballots
 from harness.history.journal import Journal, Role
@@ -60,7 +60,7 @@ class Trial:
         )
         collect_journal(self.raw, trial.journal)
         write_parquet(read_ballots(self.deployment.database, 5.0), trial.ballots)
-        write_certificates(trial, certificates(trial))
+        write_certificates(trial, certify(trial, trial.read_facts()))
         return read_certificates(trial)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from harness.audit.certificates import certificates
+from harness.audit.certificates import certify
 from harness.history.store import write_parquet
 from harness.load.arrivals import planned_votes
 from harness.plan import Plan, find_scenario, read_plan
@@ -51,7 +51,7 @@ def certified(world: World, of: Plan, folder: Path, mode: str) -> pd.DataFrame:
     )
     world.records.write(trial)
     write_parquet(world.ballots.ballots(), trial.ballots)
-    return certificates(trial)
+    return certify(trial, trial.read_facts())
 
 
 @pytest.mark.parametrize(("mode", "fault", "least"), DISASTERS)

@@ -65,11 +65,6 @@ def certify(trial: TrialFolder, facts: TrialFacts) -> pd.DataFrame:
     return as_frame(certificates)
 
 
-def certificates(trial: TrialFolder, _plan: object = None) -> pd.DataFrame:
-    """The certificates of a trial, decided anew. Raises HistoryError."""
-    return certify(trial, trial.read_facts())
-
-
 class Life(NamedTuple):
     """One vote that may not have died."""
 

@@ -61,11 +61,11 @@ def read_id(text: str) -> int:
 
 
 def _trials(folder: RunFolder, mode: str | None) -> list[TrialFolder]:
+    """Those of the mode, or the one of that name; without either all. Raises PlanError."""
     found = folder.trials()
     every = [trial for trials in found.values() for trial in trials]
-    chosen = [t for t in found.get(mode or "", every) if not mode or mode in (t.name, *found)]
-    if mode and mode not in found:
-        chosen = [trial for trial in every if trial.name == mode]
+    named = [trial for trial in every if trial.name == mode]
+    chosen = found.get(mode, named) if mode else every
     if not chosen:
         names = ", ".join(trial.name for trial in every) or "none"
         raise PlanError(f"{folder.path} has no trial {mode or ''}; it has {names}")

@@ -54,6 +54,9 @@ ARMED: Final = {
 }
 
 
+HOLDER: Final = ARMED["lock-holder", "before-slot"]
+
+
 class Struck(NamedTuple):
     """A process that has got the signal, at a CLOCK_MONOTONIC time."""
 

@@ -28,8 +28,6 @@ SELECT COUNT(*) FROM pollstorm_ballots FORCE INDEX (totals) WHERE poll = %s LOCK
 SHARE_ROWS: Final = """
 SELECT COUNT(choice + deliveries) FROM pollstorm_ballots FORCE INDEX (PRIMARY)
 LOCK IN SHARE MODE"""
-
-
 OWN_TABLE: Final = """
 CREATE TEMPORARY TABLE pollstorm_weight (number INT NOT NULL PRIMARY KEY) ENGINE = InnoDB"""
 PUT_ON_WEIGHT: Final = "INSERT INTO pollstorm_weight SELECT seq FROM seq_1_to_1000"

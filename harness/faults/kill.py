@@ -11,19 +11,19 @@ takes no votes.
 
 import os
 import signal
-from collections.abc import Callable
 from contextlib import ExitStack
-from time import monotonic, sleep
+from time import monotonic
 from typing import Final
 
 from harness.errors import ServiceError
 from harness.fault import Fault, target_of
 from harness.faults.aim import Struck, let_go_on, met_at, services_of, strike
 from harness.faults.fault import Met, Reach
+from harness.services.processes import wait_until
 
 DIES_WITHIN_S: Final = 5.0  # milliseconds, unless its disk hangs
 BACK_WITHIN_S: Final = 20.0  # a worker takes half a second, on a busy machine a few
-LOOK_S: Final = 0.05
+LOOK_S: Final = 0.05  # to look for workers costs the machine a few ms each time
 CRASH_LOOP_S: Final = 6.0
 """The site's first process gives up when a worker dies within 5.5 s of its start by it."""
 OF_SITE: Final = ("site", "lock-holder")
@@ -74,7 +74,7 @@ def _kill_worker(fault: Fault, reach: Reach) -> Met | None:
         new = [worker for worker in site.workers() if worker not in before]
         return bool(new) and all(map(site.takes_votes, new))
 
-    if not _comes_true(is_back, BACK_WITHIN_S):
+    if not wait_until(is_back, BACK_WITHIN_S, LOOK_S):
         raise ServiceError(f"the site did not start another worker within {BACK_WITHIN_S:g} s")
     target, where = met_at(target_of(fault), struck)
     return Met(f"site process {struck.pid} killed{where}", at_ns=struck.at_ns, target=target)
@@ -82,12 +82,3 @@ def _kill_worker(fault: Fault, reach: Reach) -> Met | None:
 
 def _wait(fault: Fault, reach: Reach, struck: Struck) -> None:
     reach.ended.wait(max(0.0, fault.for_s - reach.since_s(struck.at_ns)))
-
-
-def _comes_true(condition: Callable[[], bool], limit_s: float) -> bool:
-    until_s = monotonic() + limit_s
-    while not condition():
-        if monotonic() > until_s:
-            return False
-        sleep(LOOK_S)
-    return True

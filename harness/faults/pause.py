@@ -15,11 +15,9 @@ import signal
 from typing import Final
 
 from harness.fault import Fault, target_of
-from harness.faults.aim import LOCK_HOLDER, is_stopped, let_go_on, met_at, strike
-from harness.faults.aim import TICKET_HOLDER as TICKET_HOLDER
+from harness.faults.aim import is_stopped, let_go_on, met_at, strike
 from harness.faults.fault import Met, Reach
 
-STEPS: Final = (LOCK_HOLDER, TICKET_HOLDER)
 STOPS_WITHIN_S: Final = 0.1  # SIGSTOP takes effect in microseconds
 
 

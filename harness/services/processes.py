@@ -54,7 +54,7 @@ class Child:
 
     def wait(self, limit_s: float) -> int | None:
         """The exit code, or None when it still runs after `limit_s`."""
-        _wait_until(lambda: self.poll() is not None, limit_s)
+        wait_until(lambda: self.poll() is not None, limit_s)
         return self._exit_code
 
     def require_alive(self) -> None:
@@ -100,7 +100,7 @@ class Child:
             return None
         os.waitpid(self.pid, 0)
         self._reaped = True
-        if _wait_until(lambda: not self._signal_group(0), GROUP_LIMIT_S):
+        if wait_until(lambda: not self._signal_group(0), GROUP_LIMIT_S):
             self._forget(self.pid)
         return self._exit_code
 
@@ -152,7 +152,7 @@ class Supervisor:
             for folder in list(self._folders):
                 self.remove(folder)
             os.close(self._pipe)
-            _wait_until(lambda: os.waitpid(self._reaper, os.WNOHANG)[0] != 0, KILL_LIMIT_S)
+            wait_until(lambda: os.waitpid(self._reaper, os.WNOHANG)[0] != 0, KILL_LIMIT_S)
 
     def spawn(
         self,
@@ -199,7 +199,7 @@ class Supervisor:
             child.require_alive()
             return is_ready()
 
-        if not _wait_until(ready, limit_s):
+        if not wait_until(ready, limit_s):
             raise ServiceError(
                 f"{child.name} did not answer within {limit_s:g} s: "
                 f"{child.log_tail()} ({child.log})"
@@ -238,11 +238,11 @@ def _pinned(cpus: frozenset[int] | None) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def _wait_until(condition: Callable[[], bool], limit_s: float) -> bool:
-    """Whether the condition came true within the limit."""
+def wait_until(condition: Callable[[], bool], limit_s: float, every_s: float = POLL_S) -> bool:
+    """Whether the condition came true within the limit; it is looked at so often."""
     deadline = time.monotonic() + limit_s
     while not condition():
         if time.monotonic() > deadline:
             return False
-        time.sleep(POLL_S)
+        time.sleep(every_s)
     return True

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from harness.armed import step
 from harness.fault import Fault, target_of
-from harness.faults import network, pause, slow_commit
+from harness.faults import network, slow_commit
+from harness.faults.aim import HOLDER, READ, RESET, TICKET_HOLDER
 from harness.history.journal import Role
 from harness.load.arrivals import NS_PER_S
 from harness.load.conduct import GIVE_UP, REVOTE
-from harness.protocol.commands import COMMAND_CODES, Delete, Get, InsertBallots, Key, KeyKind, Set
+from harness.protocol.commands import COMMAND_CODES, Delete, InsertBallots, Key, KeyKind, Set
 from harness.result import FaultRecord
 from harness.simulation.daemons import Database, DatabaseThread
 from harness.simulation.lines import Server
@@ -32,8 +33,6 @@ BALLAST: Final = b"-" * 60  # with its key as large as a vote, so that it takes 
 BALLAST_ITEMS: Final = 7_500  # more than there are such chunks in a page
 BALLAST_EVERY_NS: Final = 250_000_000
 
-READ: Final = step(Role.FLUSHER, COMMAND_CODES[Get], KeyKind.POINTER)
-RESET: Final = step(Role.FLUSHER, COMMAND_CODES[Set], KeyKind.POINTER)
 INSERT: Final = step(Role.FLUSHER, COMMAND_CODES[InsertBallots], KeyKind.NONE)
 FLUSHER_STEPS: Final = {
     "before-read": (READ,),
@@ -126,7 +125,7 @@ def _strike(trouble: Trouble, harm: Callable[[Process, str, str], None]) -> None
     world, fault = trouble.world, trouble.fault
     target = target_of(fault)
     if target == "lock-holder":
-        _arm(world, pause.STEPS, lambda number, process: harm(process, *_holder(number)))
+        _arm(world, HOLDER.steps, lambda number, process: harm(process, *_holder(number)))
     elif target == "flusher" and fault.step in FLUSHER_STEPS:
         steps = FLUSHER_STEPS[fault.step]
         _arm(world, steps, lambda _, process: harm(process, target, fault.step))
@@ -145,7 +144,7 @@ def _strike(trouble: Trouble, harm: Callable[[Process, str, str], None]) -> None
 
 def _holder(number: int) -> tuple[str, str]:
     """Who comes to such a step, and how it stands there."""
-    if number == pause.TICKET_HOLDER:
+    if number == TICKET_HOLDER:
         return "ticket-holder", "before its slot was filled; no lock is held there"
     return "lock-holder", "with the lock held"
 
