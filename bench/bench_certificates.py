@@ -4,15 +4,13 @@ The journal is one of a plain queue: four commands a vote, a drain for each thou
 last ten votes of each drain came into their slots too late.
 """
 
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from bench.bench_audit import FRAME, Measured
+from bench.bench_audit import measured
 from bench.figure import Figure, Measurement, Target, figure
 from bench.rounds import in_turn
 from harness.history.journal import Role
@@ -23,6 +21,7 @@ from harness.vote import SEQUENCE_BITS
 VOTES: Final = 1_000_000
 PER_DRAIN: Final = 1_000
 LATE: Final = 10  # of each thousand
+LOST: Final = VOTES // PER_DRAIN * LATE
 ROUNDS: Final = 3
 TARGET_S: Final = 60.0
 
@@ -40,7 +39,7 @@ folder = Path(sys.argv[1])
 begin = time.perf_counter()
 connection = connect()
 for name in ("ledger", "journal", "ballots"):
-    connection.execute(f"CREATE TABLE {{name}} AS FROM {{quoted(folder / (name + '.parquet'))}}")
+    connection.execute(f"CREATE TABLE {name} AS FROM {quoted(folder / (name + '.parquet'))}")
 sql = "SELECT count(*) FROM ledger ANTI JOIN ballots USING (vote)"
 votes = connection.execute(sql).fetchone()[0]
 """
@@ -50,7 +49,9 @@ def certified() -> list[Figure]:
     with tempfile.TemporaryDirectory(prefix="pollstorm-bench-") as name:
         folder = Path(name)
         write_histories(folder)
-        rounds = in_turn(lambda: measured(CERTIFY, folder), lambda: measured(READ, folder), ROUNDS)
+        rounds = in_turn(
+            lambda: measured(CERTIFY, folder, LOST), lambda: measured(READ, folder, LOST), ROUNDS
+        )
     other = "reading the files and finding the lost in DuckDB"
     return [
         figure(
@@ -67,15 +68,6 @@ def certified() -> list[Figure]:
             [(ours.peak_gib, theirs.peak_gib) for ours, theirs in rounds],
         ),
     ]
-
-
-def measured(work: str, folder: Path) -> Measured:
-    """One round, in a process of its own."""
-    command = [sys.executable, "-c", FRAME.format(work=work.format()), str(folder)]
-    output = subprocess.run(command, check=True, capture_output=True).stdout
-    found = msgspec.json.decode(output, type=Measured)
-    assert found.votes == VOTES // PER_DRAIN * LATE, "not every loss has its certificate"
-    return found
 
 
 def write_histories(folder: Path) -> None:

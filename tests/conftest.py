@@ -1,6 +1,6 @@
 """Real services that tests may share: one of each for the whole session."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -12,6 +12,7 @@ from harness.services.mariadb import MariadbServer, start_mariadb
 from harness.services.memcached import MemcachedServer, start_memcached
 from harness.services.processes import Supervisor
 from tests.deployed import PLAN, POLL
+from tests.fake_site import FakeSite, Reply
 
 
 @pytest.fixture(scope="session")
@@ -65,3 +66,17 @@ def two_daemons(deployment: Deployment, mirror: MemcachedServer) -> Deployment:
     """Every mode can be at work on it."""
     mirror.wipe()
     return msgspec.structs.replace(deployment, memcached=(*deployment.memcached, mirror.address))
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Reply], FakeSite]]:
+    """Starts sites that answer as they are told to; closed at the test's end."""
+    sites: list[FakeSite] = []
+
+    def start(reply: Reply) -> FakeSite:
+        sites.append(FakeSite(reply))
+        return sites[-1]
+
+    yield start
+    for site in sites:
+        site.close()

@@ -91,6 +91,11 @@ def test_a_pattern_that_fits_no_row_names_the_nearest():
         chosen(read_table(), ("wip",), ())
 
 
+def test_a_mode_that_no_row_names_is_refused_with_the_nearest():
+    with pytest.raises(PlanError, match="did you mean 'ticket'"):
+        chosen(read_table(), (), ("tiket",))
+
+
 @pytest.mark.services
 def test_a_sample_is_played_judged_and_not_played_again(tmp_path: Path):
     arguments = ["--only", "wipe", "--modes", "direct,ticket", "--repeat", "1"]

@@ -2,7 +2,6 @@
 
 import socket
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -17,26 +16,13 @@ from harness.history.ledger import Trouble
 from harness.load.conduct import DELAY_S, conduct_at, conducts
 from harness.plan import Plan
 from harness.vote import SEQUENCE_BITS, Outcome, mint, recast, times_recast
-from tests.fake_site import FakeSite, Reply
+from tests.fake_site import Reply
 from tests.histories import GENERATOR, attempt, ballot, make_trial
 from tests.test_run import STEP, plan_file, pollstorm, result_of
 from tests.test_voter_processes import ACCEPTED, GeneratorProcess, plan_of
 
 SLOW_S = 0.5
 HASTY = Fault(kind="give-up", at_s=0.0, for_s=9.0, delay_s=0.1)
-
-
-@pytest.fixture
-def serve() -> Iterator[Callable[[Reply], FakeSite]]:
-    sites: list[FakeSite] = []
-
-    def start(reply: Reply) -> FakeSite:
-        sites.append(FakeSite(reply))
-        return sites[-1]
-
-    yield start
-    for site in sites:
-        site.close()
 
 
 def faulty(plan: Plan, *faults: Fault) -> Plan:

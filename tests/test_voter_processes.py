@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,19 +32,6 @@ FILES_BESIDES_CONNECTIONS = 64  # what a generator leaves for itself
 LIMIT_S = 20.0  # a generator starts in a second or two, and no load here lasts longer than three
 ACCEPTED = b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n"
 Ledger = npt.NDArray[np.void]
-
-
-@pytest.fixture
-def serve() -> Iterator[Callable[[Reply], FakeSite]]:
-    sites: list[FakeSite] = []
-
-    def start(reply: Reply) -> FakeSite:
-        sites.append(FakeSite(reply))
-        return sites[-1]
-
-    yield start
-    for site in sites:
-        site.close()
 
 
 def plan_of(per_s: float, lasts_s: float, *, results: float = 0.0, **voters: Any) -> Plan:

@@ -71,8 +71,15 @@ def read_table(path: Path = TABLE, *, repeat: int | None = None) -> tuple[Row, .
 def chosen(rows: tuple[Row, ...], only: tuple[str, ...], modes: tuple[str, ...]) -> tuple[Row, ...]:
     """The rows whose name fits one of the patterns, with those modes only; empty means all.
 
-    Raises PlanError when a pattern fits no row, or nothing is left.
+    Raises PlanError when a pattern fits no row, a mode is in none, or nothing is left.
     """
+    in_table = list(dict.fromkeys(mode for row in rows for mode in row.expects))
+    for mode in modes:
+        if mode not in in_table:
+            raise PlanError(
+                f"--modes {mode}: no row expects anything of it{nearest(mode, in_table)}; "
+                f"there are {', '.join(in_table)}"
+            )
     names = [row.name for row in rows]
     for pattern in only:
         if not any(fnmatch(name, pattern) for name in names):

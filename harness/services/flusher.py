@@ -11,7 +11,7 @@ from harness.errors import Exit
 from harness.flusher import ready_file
 from harness.plan import Deployment
 from harness.services.processes import Child, Supervisor
-from harness.services.service import Service
+from harness.services.service import Service, numbered
 from harness.services.site import write_privately
 
 EXIT_LIMIT_S: Final = 2.0  # beyond the drain's own limit, to say that it was not done
@@ -59,7 +59,7 @@ def start_flushers(
     write_privately(deployment, file)
     services = []
     for number in range(1, deployment.plan.flusher.processes + 1):
-        name = "flusher" if number == 1 else f"flusher-{number}"
+        name = numbered("flusher", number)
         service = Service(
             supervisor,
             name,

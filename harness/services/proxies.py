@@ -17,6 +17,7 @@ from harness.plan import Plan
 from harness.services.ports import LOOPBACK, on_free_port
 from harness.services.processes import Child, Supervisor
 from harness.services.proxy import Touched, Trouble
+from harness.services.service import numbered
 from harness.services.targets import Existing
 
 MARIADB: Final = "mariadb"
@@ -138,7 +139,7 @@ def start_proxies(
 def named(addresses: Iterable[str]) -> list[tuple[str, str]]:
     """The memcached daemons as faults name them, each with its address."""
     return [
-        ("memcached" if number == 1 else f"memcached-{number}", address)
+        (numbered("memcached", number), address)
         for number, address in enumerate(addresses, start=1)
     ]
 

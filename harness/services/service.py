@@ -100,3 +100,8 @@ def cpu_s(child: Child) -> float:
             dead_s = times.children_user + times.children_system  # of those that each has buried
             used_s += times.user + times.system + dead_s
     return used_s
+
+
+def numbered(name: str, number: int) -> str:
+    """What the first, second … of several services of a kind is called: memcached, memcached-2."""
+    return name if number == 1 else f"{name}-{number}"

@@ -35,7 +35,7 @@ from harness.services.proxies import (
     targets_between,
     through,
 )
-from harness.services.service import cpu_s
+from harness.services.service import cpu_s, numbered
 from harness.services.site import SiteServer, start_site
 from harness.services.targets import Existing
 
@@ -163,7 +163,7 @@ def _start_daemons(
     """As many private memcached daemons as the mode works with. Raises ServiceError."""
     daemons = []
     for number in range(1, daemons_of(mode, plan) + 1):
-        name = "memcached" if number == 1 else f"memcached-{number}"
+        name = numbered("memcached", number)
         daemon = start_memcached(supervisor, plan.memcached, logs / f"{name}.log", cpus)
         ending.callback(daemon.stop)
         daemons.append(daemon)
