@@ -83,10 +83,8 @@ def chosen(rows: tuple[Row, ...], only: tuple[str, ...], modes: tuple[str, ...])
     names = [row.name for row in rows]
     for pattern in only:
         if not any(fnmatch(name, pattern) for name in names):
-            raise PlanError(
-                f"--only {pattern}: no such row{nearest(pattern, names)}; "
-                f"there are {', '.join(names)}"
-            )
+            known = nearest(pattern, names) or f"; there are {', '.join(names)}"
+            raise PlanError(f"--only {pattern}: no such row{known}")
     kept = []
     for row in rows:
         if only and not any(fnmatch(row.name, pattern) for pattern in only):
