@@ -1,11 +1,13 @@
 """Real services that tests may share: one of each for the whole session."""
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from harness.cache.meta_client import MetaClient
 from harness.database import schema
 from harness.plan import DatabasePlan, Deployment, MemcachedPlan
 from harness.services.mariadb import MariadbServer, start_mariadb
@@ -80,3 +82,11 @@ def serve() -> Iterator[Callable[[Reply], FakeSite]]:
     yield start
     for site in sites:
         site.close()
+
+
+@pytest.fixture
+def client(memcached: MemcachedServer) -> Iterator[MetaClient]:
+    """Of the shared memcached, wiped."""
+    memcached.wipe()
+    with closing(MetaClient(memcached.address, 1.0)) as client:
+        yield client

@@ -17,9 +17,9 @@ from harness.load.conduct import DELAY_S, conduct_at, conducts
 from harness.plan import Plan
 from harness.vote import SEQUENCE_BITS, Outcome, mint, recast, times_recast
 from tests.fake_site import Reply
+from tests.generators import ACCEPTED, GeneratorProcess, plan_of
 from tests.histories import GENERATOR, attempt, ballot, make_trial
 from tests.test_run import STEP, plan_file, pollstorm, result_of
-from tests.test_voter_processes import ACCEPTED, GeneratorProcess, plan_of
 
 SLOW_S = 0.5
 HASTY = Fault(kind="give-up", at_s=0.0, for_s=9.0, delay_s=0.1)

@@ -4,95 +4,27 @@ import os
 import resource
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 import pytest
 
-from harness.errors import RecordingError, ServiceError
-from harness.history.ledger import LEDGER_DTYPE, RequestKind, Trouble
+from harness.history.ledger import RequestKind, Trouble
 from harness.load.arrivals import planned_votes
-from harness.load.fleet import Fleet, FleetReport, require_no_failure
-from harness.load.shard import CANNOT_RECORD, GeneratorReport, Shard
-from harness.plan import Arrivals, Limits, Plan, Voters
-from harness.services.processes import Supervisor
+from harness.load.fleet import FleetReport
+from harness.load.shard import CANNOT_RECORD
+from harness.plan import Limits
 from harness.vote import SEQUENCE_BITS, Outcome, mint
 from tests.fake_site import FakeSite, Reply
+from tests.generators import ACCEPTED, LIMIT_S, GeneratorProcess, Ledger, plan_of, wait_until
 
 pytestmark = pytest.mark.services
 
 FILES_BESIDES_CONNECTIONS = 64  # what a generator leaves for itself
-LIMIT_S = 20.0  # a generator starts in a second or two, and no load here lasts longer than three
-ACCEPTED = b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n"
-Ledger = npt.NDArray[np.void]
-
-
-def plan_of(per_s: float, lasts_s: float, *, results: float = 0.0, **voters: Any) -> Plan:
-    return Plan(
-        scenario="test",
-        duration_s=lasts_s,
-        arrivals=Arrivals(trickle_per_s=per_s, results_per_vote=results),
-        voters=Voters(**voters),
-        limits=Limits(start_s=15, grace_s=1),
-    )
-
-
-class GeneratorProcess:
-    """One generator, started by hand."""
-
-    def __init__(self, folder: Path, plan: Plan, port: int, **limits: Any) -> None:
-        self._folder = folder
-        self._report = folder / "report.json"
-        shard = Shard(
-            plan=plan,
-            generator=1,
-            generators=1,
-            host="127.0.0.1",
-            port=port,
-            ledger_folder=str(folder),
-            ready_file=str(folder / "ready"),
-            start_file=str(folder / "start"),
-            report_file=str(self._report),
-        )
-        shard.write(folder / "shard.json")
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "harness.load.generator", str(folder / "shard.json")],
-            stderr=subprocess.PIPE,
-            text=True,
-            **limits,
-        )
-        wait_until((folder / "ready").exists)
-        (folder / "start.part").write_text(str(time.monotonic_ns()))
-        (folder / "start.part").rename(folder / "start")
-
-    def finish(self) -> tuple[GeneratorReport | None, Ledger, str]:
-        """Its report, its ledger, its last words."""
-        try:
-            _, words = self.process.communicate(timeout=LIMIT_S)
-        finally:
-            self.process.kill()
-            self.process.wait()
-        return GeneratorReport.read(self._report), self.ledger(), words
-
-    def ledger(self) -> Ledger:
-        files = sorted(self._folder.glob("ledger-1.*.bin"))
-        records = np.concatenate([np.fromfile(file, LEDGER_DTYPE) for file in files])
-        found: Ledger = records[records["sent_ns"] != 0]
-        return found
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    until_s = time.monotonic() + LIMIT_S
-    while not condition():
-        assert time.monotonic() < until_s, "waited in vain"
-        time.sleep(0.01)
 
 
 def lags_s(ledger: Ledger) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
@@ -326,76 +258,6 @@ def test_a_full_disk_stops_the_load_with_one_line(
     assert site.seen == []
 
 
-def test_a_fleet_plays_all_votes_and_says_how_many_requests_were_under_way(
-    tmp_path: Path, serve: Callable[[Reply], FakeSite], supervisor: Supervisor
-) -> None:
-    def reply(*_: object) -> bytes:
-        time.sleep(0.1)
-        return ACCEPTED
-
-    site = serve(reply)
-    plan = plan_of(60, 3, results=0.5, generators=2)
-    started: list[int] = []
-    ticks: list[float] = []
-    fleet = Fleet(plan, supervisor, "127.0.0.1", site.port, tmp_path, tmp_path)
-    report = fleet.run(on_start=started.append, on_tick=ticks.append)
-    assert started == [report.start_ns]
-    assert ticks == sorted(ticks)
-    assert ticks[-1] > 2.5
-    assert report.ended_early == ()
-    assert {n: r.sent for n, r in report.reports.items()} == planned_votes(plan)
-    files = sorted(tmp_path.glob("ledger-*.bin"))
-    ledger = np.concatenate([np.fromfile(file, LEDGER_DTYPE) for file in files])
-    ledger = ledger[ledger["sent_ns"] != 0]
-    assert ledger["planned_ns"].min() >= report.start_ns
-    expected = np.sum(ledger["answered_ns"] - ledger["sent_ns"]) / 1e9 / plan.duration_s
-    assert report.in_flight_mean == pytest.approx(expected, rel=0.15)
-    assert not report.short_of_users
-    assert report.longest_block_ms == max(r.longest_block_ms for r in report.reports.values())
-
-
-def test_a_fleet_goes_on_without_a_generator_that_was_killed(
-    tmp_path: Path, serve: Callable[[Reply], FakeSite], supervisor: Supervisor
-) -> None:
-    site = serve(lambda *_: ACCEPTED)
-    plan = plan_of(40, 2, generators=2)
-
-    def kill_one(elapsed_s: float) -> None:
-        if 0.5 < elapsed_s < 0.8:
-            for child in fleet.children:
-                if child.name == "generator 1" and child.poll() is None:
-                    os.kill(child.pid, signal.SIGKILL)
-
-    fleet = Fleet(plan, supervisor, "127.0.0.1", site.port, tmp_path, tmp_path)
-    report = fleet.run(on_tick=kill_one)
-    assert report.ended_early == (1,)
-    assert report.partial
-    assert report.in_flight_mean is None
-    assert report.reports[2].sent == planned_votes(plan)[2]
-    assert list(tmp_path.glob("ledger-1.*.bin"))
-
-
-def test_a_fleet_whose_ledger_cannot_be_written_raises_what_the_generator_said(
-    tmp_path: Path, serve: Callable[[Reply], FakeSite], supervisor: Supervisor
-) -> None:
-    site = serve(lambda *_: ACCEPTED)
-    fleet = Fleet(
-        plan_of(40, 2), supervisor, "127.0.0.1", site.port, tmp_path / "missing", tmp_path
-    )
-    with pytest.raises(RecordingError, match=r"^cannot record in [^\n]*$"):
-        fleet.run()
-
-
-def test_a_generator_that_breaks_is_not_mistaken_for_a_full_disk(
-    tmp_path: Path, supervisor: Supervisor
-) -> None:
-    command = [sys.executable, "-c", "raise ValueError('nonsense')"]
-    child = supervisor.spawn("generator 1", command, log=tmp_path / "log")
-    child.wait(LIMIT_S)
-    with pytest.raises(ServiceError, match=r"^generator 1: [^\n]*ValueError: nonsense[^\n]*$"):
-        require_no_failure(child)
-
-
 def test_a_generator_that_may_not_open_enough_connections_says_so(
     tmp_path: Path, serve: Callable[[Reply], FakeSite]
 ) -> None:
@@ -411,12 +273,3 @@ def test_a_generator_that_may_not_open_enough_connections_says_so(
     assert fleet.short_of_users
     enough = msgspec.structs.replace(report, users=report.users_wanted)
     assert not FleetReport(0, {1: enough}, ()).short_of_users
-
-
-def test_the_ceiling_is_measured_within_seconds_and_leaves_no_ledger(
-    tmp_path: Path, serve: Callable[[Reply], FakeSite], supervisor: Supervisor
-) -> None:
-    site = serve(lambda *_: ACCEPTED)
-    fleet = Fleet(plan_of(1, 1), supervisor, "127.0.0.1", site.port, tmp_path, tmp_path)
-    assert fleet.measure_ceiling() > 100
-    assert not list(tmp_path.glob("ledger-*"))
