@@ -62,7 +62,8 @@ class Deaths(NamedTuple):
     trial: str
     causes: tuple[Cause, ...]
     intrusions: tuple[Intrusion, ...]
-    intrusions_more: int  # that are not shown
+    intrusions_more: int  # of the same kind that are not shown
+    overlaps: int  # further holds, that overlapped another and wrote nothing too late
     patience_ms: float | None
     trouble: str = ""  # why there are none
 
@@ -87,11 +88,18 @@ def _of(folder: RunFolder, trial: TrialFolder) -> Deaths:
         kept = read_certificates(trial)
         rows = list(_intrusions(trial))
     except (HistoryError, PlanError) as error:
-        return Deaths(trial.name, (), (), 0, patience_ms, f"{trial.name} is not told: {error}.")
+        return Deaths(trial.name, (), (), 0, 0, patience_ms, f"{trial.name} is not told: {error}.")
+    telling = [row for row in rows if _is_telling(row, patience_ms)]
+    shown = tuple(telling[:MOST_SHOWN])
     causes = tuple(_cause(folder, trial, kept, name) for name in sorted({c.cause for c in kept}))
-    return Deaths(
-        trial.name, causes, tuple(rows[:MOST_SHOWN]), max(0, len(rows) - MOST_SHOWN), patience_ms
-    )
+    more, overlaps = len(telling) - len(shown), len(rows) - len(telling)
+    return Deaths(trial.name, causes, shown, more, overlaps, patience_ms)
+
+
+def _is_telling(row: Intrusion, patience_ms: float | None) -> bool:
+    """Not only let in in order, while another who was inside did no harm to it."""
+    outlasted = patience_ms is not None and row.hold_ms is not None and row.hold_ms > patience_ms
+    return row.kind != "clean" or row.stale_writes > 0 or outlasted
 
 
 def _cause(folder: RunFolder, trial: TrialFolder, kept: Sequence[Certificate], name: str) -> Cause:
