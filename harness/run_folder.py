@@ -13,6 +13,7 @@ A trial is a mode's name, with `.2`, `.3` … for its repetitions.
 import json
 import os
 import shutil
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -173,8 +174,11 @@ class RunFolder:
             lines = self.events_file.read_text(encoding="utf-8").splitlines()
         except OSError:
             return False
-        events = [line.partition('"event": ')[2].partition(",")[0].rstrip("}") for line in lines]
-        return '"started"' in events and '"ended"' not in events
+        events = set()
+        for line in lines:
+            with suppress(ValueError):  # the last one may be half a line
+                events.add(json.loads(line)["event"])
+        return "started" in events and "ended" not in events
 
     def point_latest_here(self) -> None:
         """Make `<parent>/latest` a link to this run."""
