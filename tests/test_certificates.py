@@ -278,6 +278,32 @@ def test_two_drains_of_one_era_double_and_so_does_a_slot_that_is_counted_again(t
     assert (found.cause, found.killer_pid, found.killer_cas) == ("stale-slot", 300, 40)
 
 
+def test_a_slot_on_another_daemon_than_the_pointer_is_judged_by_the_pointers_resets(tmp_path):
+    stored = vote(0, 1, 10)
+    stored[2] = command(Set, SLOT, begin=0.4, slot=1, vote=V, cas=5, daemon=1)
+
+    def spread(at: float, cas: int, pointer: tuple[int, int], **who: int) -> list[Row]:
+        rows = drain(at, cas, pointer, {1: (V, 5)}, **who)
+        return [row | {"daemon": 1} if row["key"] == KeyKind.SLOT else row for row in rows]
+
+    drawn = command(Incr, POINTER, begin=10, number=1, cas=40, **THIRD)
+    rows = [*FIRST, *stored, *spread(5, 20, (1, 11)), drawn, *spread(20, 50, (1, 40), operation=2)]
+    (found,) = certified(tmp_path / "trial", rows, [ballot(0, deliveries=2)])
+    assert (found.cause, found.killer_pid, found.killer_cas) == ("stale-slot", 300, 40)
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_a_lock_that_memcached_dropped_when_it_refused_a_store_was_not_wiped(tmp_path, refused):
+    other = vote(2, 2, 14, 8, **THIRD)
+    if refused:
+        other[3] = command(Set, LOCK, begin=2.6, status=Status.REFUSED, **THIRD)
+    again = [*cold(5, 30, **OTHER), command(Set, LOCK, begin=6, cas=33, **OTHER)]
+    read = drain(20, 50, (0, 31), {})
+    (found,) = certified(tmp_path / "trial", [*FIRST, *vote(0, 1, 10), *other, *again, *read])
+    assert found.cause == ("cold-reset" if refused else "wiped")
+    assert ("refused a store" in found.why) is refused
+
+
 def test_a_vote_that_came_in_twice_for_one_attempt_is_the_clients_retry(tmp_path):
     twice = vote(0, 1, 10) + vote(2, 2, 20, operation=2)
     read = drain(20, 50, (2, 21), {1: (V, 12), 2: (V, 22)})

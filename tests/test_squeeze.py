@@ -98,3 +98,13 @@ def test_a_daemon_with_room_for_everything_was_not_squeezed(daemon, monkeypatch)
     server, plan, _ = daemon
     monkeypatch.setattr(squeeze, "TURNS_PER_DRAIN", 0.001)
     assert squeeze.start(FAULT, reach(server, plan)) is None
+
+
+def test_a_daemon_that_nobody_uses_can_be_squeezed_too(supervisor: Supervisor, logs: Path):
+    """`direct` puts nothing there, so there is no size of item to go by."""
+    plan = Plan(scenario="test")
+    server = start_memcached(supervisor, plan.memcached, logs / "unused.log")
+    met = squeeze.start(FAULT, reach(server, plan))
+    server.stop()
+    assert met is not None
+    assert "items evicted" in met.detail

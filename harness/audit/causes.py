@@ -126,7 +126,7 @@ def _forgotten(queues: Queues, draw: Command, seen: Command | None) -> tuple[boo
 
     The last is the CAS of the last write that the key surely knew.
     """
-    if seen is None or seen.status != Status.MISSING:
+    if seen is None or seen.status != Status.MISSING or queues.refused_before(seen):
         return False, True, 0
     surely, maybe = queues.touched(KeyKind(seen.key), seen)
     if seen.daemon != draw.daemon:
@@ -150,6 +150,8 @@ def _started_anew(queues: Queues, draw: Command, store: Command, reset: Reset) -
         why = f"memcached forgot what it held: the {what}, that was there before, was missing."
         return Finding("wiped", certain, why, reset.seen, "memcached")
     why = "The queue was in use when another process, that had found it missing, began it anew."
+    if reset.seen and queues.refused_before(reset.seen):
+        why = "memcached had refused a store and dropped that key, so the queue was begun anew."
     return Finding("cold-reset", certain, why, reset.command)
 
 
@@ -163,6 +165,9 @@ def _passed_by(queues: Queues, draw: Command, store: Command, reset: Reset) -> F
         if forgotten:
             why = "memcached forgot what it held: the drain found no pointer."
             return Finding("wiped", sure, why, look, "memcached")
+        if queues.refused_before(look):
+            why = "memcached had refused a pointer and dropped it, so the drain found none."
+            return Finding("skipped", True, why, reset.command)
     reads = queues.select(store, reads=True, who=reset.command.who)
     if not reads:
         if queues.select(store, reads=True, who=reset.command.who, anywhere=True):

@@ -54,13 +54,14 @@ def _read_twice(queues: Queues, first: Command, second: Command) -> Finding:
     certain = _surely(queues, first, second)
     between: list[Reset] = []
     high = 0
-    if len(looks) == 2 and all(look.cas for look in looks):
+    if len(looks) == 2 and looks[0].life == looks[1].life and all(look.cas for look in looks):
         low, high = (look.cas for look in looks)
-        between = queues.resets_between(first.place, first.life, low, high)
+        between = queues.resets_between(looks[0].place, looks[0].life, low, high)
     else:
         certain = False
     if between:
-        again = queues.draw_in(second, between[-1].at, high)
+        drawn_on = second._replace(daemon=looks[0].daemon, life=looks[0].life)
+        again = queues.draw_in(drawn_on, between[-1].at, high)
         why = "Its slot was counted again after a reset and not filled, so the drain read it again."
         return Finding("stale-slot", certain, why, again or second)
     batch = [b for b in queues.batches[second.who] if b.begin_ns >= second.begin_ns]

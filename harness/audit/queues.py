@@ -309,6 +309,18 @@ class Queues:
         ).fetchall()
         return bool(rows[0][0])
 
+    def refused_before(self, seen: Command) -> Command | None:
+        """A store of lock or pointer that memcached refused, if none was done between that and
+        when the key was seen missing: it drops what it held when it refuses a `set`."""
+        rows = self._rows(
+            f"""SELECT {{}} FROM commands WHERE key = {seen.key} AND queue = {seen.queue}
+            AND daemon = {seen.daemon} AND {any_of(Set)}
+            AND status IN ({int(Status.OK)}, {int(Status.REFUSED)})
+            AND begin_ns < {seen.begin_ns} AND end_ns > 0"""
+        )
+        last = rows[-1] if rows else None
+        return last if last and last.status == Status.REFUSED else None
+
     def pointer_after(self, place: Place, moment_ns: int) -> Command | None:
         """What was heard of a pointer first in a command sent after the moment."""
         if place not in self._pointers:

@@ -57,7 +57,7 @@ def matrix(
     def shown() -> list[RowResult]:
         return [result for row in rows if (result := played(place, row))]
 
-    missing = [row for row in rows if played(place, row) is None]
+    missing = [row for row in rows if not _is_settled(played(place, row))]
     if len(missing) < len(rows):
         console.print(f"{len(rows) - len(missing)} of {len(rows)} rows were played before")
     for _ in play(place, missing, at_once, told):
@@ -70,3 +70,10 @@ def matrix(
         print_matrix(result, console)
         console.print(f"\nMatrix: {page}", soft_wrap=True, highlight=False)
     return result.exit_code
+
+
+def _is_settled(result: RowResult | None) -> bool:
+    """Whether a row need not be played again: all that it could tell is known."""
+    return result is not None and all(
+        cell.outcome != "inconclusive" for cell in result.cells.values()
+    )

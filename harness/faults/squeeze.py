@@ -25,6 +25,7 @@ LEAST_MIB: Final = 8
 """memcached takes no lower limit at run time. With less from the start the limit stays."""
 MIB: Final = 2**20
 TURNS_PER_DRAIN: Final = 3  # how often all memory is filled between two drains: no vote outlives it
+LEAST_CHUNK_BYTES: Final = 96  # memcached's own, unless it is told otherwise
 MOST_CHUNK_BYTES: Final = 512  # a vote with the longest key that a plan allows is smaller
 ITEM_BYTES: Final = (
     48 + 8 + 1 + 2
@@ -152,11 +153,14 @@ def batches(memory_bytes: int, *, again: bool) -> Iterator[range]:
 
 
 def chunks(daemon: MemcachedServer) -> list[int]:
-    """The sizes in bytes of the chunks that small items lie in there, ascending."""
+    """The sizes in bytes of the chunks that small items lie in there, ascending.
+
+    Where nothing lies, as in a mode that does not use it, the smallest there are.
+    """
     with closing(client_of(daemon.address)) as client:
         slabs: dict[bytes, int] = client.stats("slabs")  # type: ignore[no-untyped-call]
     sizes = [int(size) for name, size in slabs.items() if name.endswith(b":chunk_size")]
-    return sorted(size for size in sizes if size <= MOST_CHUNK_BYTES)
+    return sorted(size for size in sizes if size <= MOST_CHUNK_BYTES) or [LEAST_CHUNK_BYTES]
 
 
 def tally(daemon: MemcachedServer) -> Tally:
