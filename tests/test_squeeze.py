@@ -100,11 +100,14 @@ def test_a_daemon_with_room_for_everything_was_not_squeezed(daemon, monkeypatch)
     assert squeeze.start(FAULT, reach(server, plan)) is None
 
 
-def test_a_daemon_that_nobody_uses_can_be_squeezed_too(supervisor: Supervisor, logs: Path):
+@pytest.mark.parametrize(("evict", "says"), [(True, "items evicted"), (False, "stores refused")])
+def test_a_daemon_that_nobody_uses_can_be_squeezed_too(
+    supervisor: Supervisor, logs: Path, evict: bool, says: str
+):
     """`direct` puts nothing there, so there is no size of item to go by."""
-    plan = Plan(scenario="test")
+    plan = Plan(scenario="test", memcached=MemcachedPlan(evict=evict))
     server = start_memcached(supervisor, plan.memcached, logs / "unused.log")
     met = squeeze.start(FAULT, reach(server, plan))
     server.stop()
     assert met is not None
-    assert "items evicted" in met.detail
+    assert says in met.detail

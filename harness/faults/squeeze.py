@@ -97,8 +97,7 @@ def start(fault: Fault, reach: Reach) -> Met | None:
         return None
     try:
         before = tally(daemon)
-        squeeze(daemon, fault.for_s, reach)
-        after = tally(daemon)
+        after = squeeze(daemon, fault.for_s, reach)
     except (OSError, MemcacheError) as error:
         raise ServiceError(f"memcached at {daemon.address} was not squeezed: {error}") from error
     evicted, refused = after.evicted - before.evicted, after.refused - before.refused
@@ -109,13 +108,17 @@ def start(fault: Fault, reach: Reach) -> Met | None:
     return Met(detail) if refused else None
 
 
-def squeeze(daemon: MemcachedServer, for_s: float, reach: Reach) -> None:
-    """Limit the memory and keep it full; undo both. Raises OSError, MemcacheError."""
+def squeeze(daemon: MemcachedServer, for_s: float, reach: Reach) -> Tally:
+    """Limit the memory and keep it full; undo both. Raises OSError, MemcacheError.
+
+    What the daemon had counted before the ballast was deleted: of an empty class it tells nothing.
+    """
     memory_mib = reach.plan.memcached.memory_mib
     with closing(Ballast(daemon.address, chunks(daemon), round(for_s) + LIFE_S)) as ballast:
         try:
             limit(daemon, min(memory_mib, LEAST_MIB), memory_mib)
             fill(ballast, for_s, reach)
+            return tally(daemon)
         finally:
             with suppress(OSError, MemcacheError):  # whoever killed it has wiped it, too
                 limit(daemon, memory_mib, memory_mib)
