@@ -9,15 +9,18 @@ from click.testing import CliRunner
 
 from harness.cli.matrix import matrix
 from harness.errors import Exit, PlanError
-from harness.fault import KINDS
-from harness.matrix.expectations import Expectation, chosen, read_table
+from harness.fault import KINDS, amounts_to, target_of
+from harness.matrix.campaign import random_rows
+from harness.matrix.expectations import Expectation, base_plan, chosen, read_table
 from harness.matrix.outcome import judge
+from harness.modes.ticket import Ticket
 from harness.result import CauseCount, FaultRecord, ModeResult
 from tests.results import mode_result
 
 HIT = FaultRecord(kind="wipe", target="memcached", start_s=1.0, end_s=1.0, hit=True)
 MISSED = msgspec.structs.replace(HIT, hit=False, detail="did not meet its target")
 NOTHING = Expectation("nothing")
+EXCUSED = Ticket().excuses
 WIPED = Expectation("loses", ("wiped",))
 
 
@@ -94,6 +97,34 @@ def test_a_pattern_that_fits_no_row_names_the_nearest():
 def test_a_mode_that_no_row_names_is_refused_with_the_nearest():
     with pytest.raises(PlanError, match="did you mean 'ticket'"):
         chosen(read_table(), (), ("tiket",))
+
+
+def test_a_campaign_expects_what_a_mode_promises_and_is_drawn_by_its_seed_alone():
+    rows = random_rows(base_plan(), ("ticket", "classic"), 40, 1)
+    assert len({row.name for row in rows}) == 80
+    assert random_rows(base_plan(), ("ticket",), 1, 7)[0] == rows[12]
+    for row in rows:
+        (mode,) = row.expects
+        forgotten = any(amounts_to(f.kind, target_of(f)) in EXCUSED for f in row.plan.faults)
+        promised = mode == "ticket" and not forgotten
+        assert (row.expects[mode].word == "nothing") is promised, row.name
+    assert {row.expects.get("ticket", NOTHING).word for row in rows} == {"nothing", "may-lose"}
+
+
+def test_a_campaign_counts_trials_in_which_a_fault_missed():
+    missed = trial(fault=MISSED, lost=1, wiped=1)
+    assert judge(NOTHING, missed).outcome == "broken"
+    assert judge(NOTHING, trial(fault=MISSED)).outcome == "inconclusive"
+    assert judge(NOTHING, trial(fault=MISSED), must_hit=False).outcome == "held"
+    assert judge(NOTHING, missed, must_hit=False).outcome == "broken"
+
+
+def test_a_campaign_draws_its_own_rows():
+    with pytest.raises(PlanError, match="draws its own rows"):
+        CliRunner().invoke(
+            matrix, ["--campaign", "2", "--only", "wipe"], catch_exceptions=False,
+            standalone_mode=False,
+        )  # fmt: skip
 
 
 @pytest.mark.services

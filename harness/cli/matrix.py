@@ -8,15 +8,19 @@ from rich.console import Console
 
 from harness.cli.matrix_table import print_matrix
 from harness.cli.run import repeat_command
-from harness.matrix.expectations import Row, chosen, read_table
+from harness.errors import PlanError
+from harness.matrix.campaign import random_rows
+from harness.matrix.expectations import Row, base_plan, chosen, modes_of, read_table
 from harness.matrix.outcome import RowResult
 from harness.matrix.page import gather, write
 from harness.matrix.play import Place, play, played
+from harness.modes.mode import find_mode
 
 EPILOG = """\b
 Examples:
   pollstorm matrix
   pollstorm matrix --only 'wipe*' --only squeeze --modes classic,ticket
+  pollstorm matrix --campaign 20 --seed 7
 
 What was played stays and is not played again; the same command goes on where it stopped.
 """
@@ -28,6 +32,14 @@ What was played stays and is not played again; the same command goes on where it
 )
 @click.option("--modes", metavar="A,B", help="Only these modes.")
 @click.option("--repeat", type=click.IntRange(1, 100), metavar="N", help="Trials of each cell.")
+@click.option(
+    "--campaign", type=click.IntRange(1, 10_000), metavar="N",
+    help="Instead: N random timetables of faults for each mode that promises, or of --modes.",
+)  # fmt: skip
+@click.option(
+    "--seed", type=click.IntRange(0), default=1, show_default=True, metavar="N",
+    help="The first seed of a campaign.",
+)  # fmt: skip
 @click.option(
     "--at-once", type=click.IntRange(1, 16), default=2, show_default=True, metavar="N",
     help="Rows played at one time.",
@@ -41,13 +53,22 @@ def matrix(
     only: tuple[str, ...],
     modes: str | None,
     repeat: int | None,
+    campaign: int | None,
+    seed: int,
     at_once: int,
     out: Path,
     as_json: bool,
 ) -> int:
     """Play every fault in every mode, and say where it was not as expected."""
     wanted = tuple(name.strip() for name in (modes or "").split(",") if name.strip())
-    rows = chosen(read_table(repeat=repeat), only, wanted)
+    rows = read_table(repeat=repeat)
+    if campaign is None:
+        rows = chosen(rows, only, wanted)
+    elif only or repeat:
+        raise PlanError("--campaign draws its own rows; leave --only and --repeat away")
+    else:
+        promising = [mode for mode in modes_of(rows) if find_mode(mode).promises]
+        rows = random_rows(base_plan(), wanted or promising, campaign, seed)
     place, console = Place(out), Console(stderr=as_json)
     command = repeat_command(sys.argv[1:])
 

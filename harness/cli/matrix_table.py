@@ -35,6 +35,7 @@ def print_matrix(result: MatrixResult, console: Console) -> None:
             if cell.because:
                 mark, style = MARKS[cell.outcome]
                 said = f"{mark} {row.name}, {mode}: {cell.because} (expected: {cell.expected})"
+                said += f"\n  under {'; '.join(row.faults)}" if row.faults else ""
                 console.print(Text(said, style=style))
     console.print(f"{headline(result)}: {sentence(result)}", highlight=False)
 

@@ -11,7 +11,7 @@ the row does not name has no target for the fault.
 """
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, get_args
@@ -46,6 +46,7 @@ class Row(NamedTuple):
     why: str  # a sentence: what happens, and why that is expected
     plan: Plan
     expects: Mapping[str, Expectation]  # by mode, in the order of the plan's modes
+    must_hit: bool = True  # whether a trial in which a fault missed tells nothing
 
 
 class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -53,12 +54,14 @@ class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     row: list[dict[str, Any]]
 
 
+def base_plan(path: Path = TABLE) -> Plan:
+    """What the plans of all rows have in common. Raises PlanError."""
+    return plan_from(_read(path).plan, path.name)
+
+
 def read_table(path: Path = TABLE, *, repeat: int | None = None) -> tuple[Row, ...]:
     """All rows, with another number of trials if wished. Raises PlanError that names the row."""
-    try:
-        table = msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), _Table)
-    except (OSError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
-        raise PlanError(f"{path.name}: {error}") from error
+    table = _read(path)
     base = table.plan | ({} if repeat is None else {"repeat": repeat})
     rows = tuple(_row(dict(each), base, path.name) for each in table.row)
     names = [row.name for row in rows]
@@ -68,12 +71,17 @@ def read_table(path: Path = TABLE, *, repeat: int | None = None) -> tuple[Row, .
     return rows
 
 
+def modes_of(rows: Iterable[Row]) -> tuple[str, ...]:
+    """All modes of which the rows expect something, in the order of their first."""
+    return tuple(dict.fromkeys(mode for row in rows for mode in row.expects))
+
+
 def chosen(rows: tuple[Row, ...], only: tuple[str, ...], modes: tuple[str, ...]) -> tuple[Row, ...]:
     """The rows whose name fits one of the patterns, with those modes only; empty means all.
 
     Raises PlanError when a pattern fits no row, a mode is in none, or nothing is left.
     """
-    in_table = list(dict.fromkeys(mode for row in rows for mode in row.expects))
+    in_table = modes_of(rows)
     for mode in modes:
         if mode not in in_table:
             raise PlanError(
@@ -96,6 +104,13 @@ def chosen(rows: tuple[Row, ...], only: tuple[str, ...], modes: tuple[str, ...])
     if not kept:
         raise PlanError(f"none of the chosen rows has a target in {', '.join(modes)}")
     return tuple(kept)
+
+
+def _read(path: Path) -> _Table:
+    try:
+        return msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), _Table)
+    except (OSError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        raise PlanError(f"{path.name}: {error}") from error
 
 
 def _row(table: dict[str, Any], base: dict[str, Any], where: str) -> Row:

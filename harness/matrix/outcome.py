@@ -60,11 +60,18 @@ class MatrixResult(msgspec.Struct, frozen=True, kw_only=True):
         return Exit.INCONCLUSIVE if unfinished else Exit.OK
 
 
-def judge(expected: Expectation, result: ModeResult) -> Cell:
-    """Hold all trials of a mode against what was expected of it."""
+def judge(expected: Expectation, result: ModeResult, *, must_hit: bool = True) -> Cell:
+    """Hold all trials of a mode against what was expected of it.
+
+    Where the faults must hit, a trial in which one missed does not count, unless it lost what
+    was to be lost under no fault at all.
+    """
     trials = result.trials or (result,)
     missed = tuple(f"{f.kind}: {f.detail}" for t in trials for f in t.faults if not f.hit)
-    counted = [t for t in trials if all(f.hit for f in t.faults) and _is_known(t)]
+    known = [t for t in trials if t.verdict.votes != "unknown"]
+    counted = [t for t in known if not must_hit or all(f.hit for f in t.faults)]
+    if expected.word == "nothing":
+        counted += [t for t in known if t not in counted and any(_wrong([t]).values())]
     causes = _causes(counted)
     outcome, because = _held(expected, counted, causes, missed)
     return Cell(
@@ -86,9 +93,7 @@ def _held(
     causes: Counter[str],
     missed: Sequence[str],
 ) -> tuple[Held, str]:
-    wrong = Counter(
-        {name: sum(getattr(t.accounts, name) for t in counted) for name in BREAKS_PROMISE}
-    )
+    wrong = _wrong(counted)
     unexplained = sum(t.unexplained for t in counted)
     if unexplained:
         return "broken", f"{unexplained} lost or doubled votes have no certificate"
@@ -108,8 +113,11 @@ def _held(
     return "held", ""
 
 
-def _is_known(trial: ModeResult) -> bool:
-    return trial.verdict.votes != "unknown"
+def _wrong(trials: Sequence[ModeResult]) -> Counter[str]:
+    """The votes in accounts that a mode which promises keeps at zero."""
+    return Counter(
+        {name: sum(getattr(t.accounts, name) for t in trials) for name in BREAKS_PROMISE}
+    )
 
 
 def _causes(trials: Iterable[ModeResult]) -> Counter[str]:

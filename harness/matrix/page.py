@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from harness.matrix.expectations import Row
+from harness.matrix.expectations import Row, modes_of
 from harness.matrix.outcome import SCHEMA_VERSION, MatrixResult, RowResult
 from harness.report.page import fill
 from harness.run_folder import write_atomically
@@ -17,11 +17,10 @@ HEADLINES: Final = {0: "As expected", 3: "Not all is known", 99: "Not as expecte
 def gather(rows: Sequence[Row], results: Sequence[RowResult], command: str) -> MatrixResult:
     """What is known of the rows; the others are waiting."""
     known = {result.name for result in results}
-    modes = dict.fromkeys(mode for row in rows for mode in row.expects)
     return MatrixResult(
         schema_version=SCHEMA_VERSION,
         command=command,
-        modes=tuple(modes),
+        modes=modes_of(rows),
         rows=tuple(results),
         waiting=tuple(row.name for row in rows if row.name not in known),
     )

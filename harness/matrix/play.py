@@ -53,7 +53,10 @@ def played(place: Place, row: Row) -> RowResult | None:
         why=row.why,
         faults=tuple(describe(fault) for fault in row.plan.faults),
         run=f"runs/{row.name}/index.html",
-        cells={mode: judge(expected, result.modes[mode]) for mode, expected in row.expects.items()},
+        cells={
+            mode: judge(expected, result.modes[mode], must_hit=row.must_hit)
+            for mode, expected in row.expects.items()
+        },
     )
 
 
