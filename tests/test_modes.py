@@ -12,7 +12,7 @@ import pytest
 
 from harness.armed import ArmedPage
 from harness.cache.meta_client import MetaClient
-from harness.errors import Exit, PlanError, RecordingError
+from harness.errors import Exit, Interrupted, PlanError, RecordingError
 from harness.fault import Fault
 from harness.faults.timetable import Timetable, applicable
 from harness.history.journal import Journal, Role
@@ -22,6 +22,7 @@ from harness.modes.mode import Answer, find_mode, known_modes
 from harness.modes.queues import terms
 from harness.plan import Deployment, Plan, QueuePlan, Site
 from harness.protocol.queue import AfterPatience, DrainEnd, Terms
+from harness.services.interruption import interruptible
 from harness.services.memcached import MemcachedServer
 from tests.deployed import PLAN, POLL, await_hit, counted, flush, reach, session, vote, voter
 
@@ -217,6 +218,21 @@ def test_too_few_memcached_daemons_are_a_plan_error(tmp_path: Path):
         assert "Traceback" not in started.stderr
 
 
+def install(module: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package `somebody` whose mode `mine` that is."""
+    imports = (
+        "from harness.protocol import direct\n"
+        "from harness.modes.protocol_mode import ProtocolMode\n"
+    )
+    (folder / "somebody.py").write_text(imports + module)
+    metadata = folder / "somebody-1.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Name: somebody\nVersion: 1\n")
+    (metadata / "entry_points.txt").write_text("[pollstorm.modes]\nmine = somebody:Mine\n")
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.delitem(sys.modules, "somebody", raising=False)
+
+
 @pytest.mark.parametrize(
     ("module", "says"),
     [
@@ -241,20 +257,18 @@ def test_too_few_memcached_daemons_are_a_plan_error(tmp_path: Path):
 def test_a_mode_of_somebody_else_that_does_not_fit_is_one_line(
     module: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    imports = (
-        "from harness.protocol import direct\n"
-        "from harness.modes.protocol_mode import ProtocolMode\n"
-    )
-    (tmp_path / "somebody.py").write_text(imports + module)
-    metadata = tmp_path / "somebody-1.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text("Name: somebody\nVersion: 1\n")
-    (metadata / "entry_points.txt").write_text("[pollstorm.modes]\nmine = somebody:Mine\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "somebody", raising=False)
+    install(module, tmp_path, monkeypatch)
     with pytest.raises(PlanError, match=says) as told:
         find_mode("mine")
     assert "\n" not in str(told.value)
+
+
+def test_a_signal_while_a_mode_is_loaded_is_not_the_modes_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    install("import signal\nsignal.raise_signal(signal.SIGTERM)\n", tmp_path, monkeypatch)
+    with interruptible(), pytest.raises(Interrupted):
+        find_mode("mine")
 
 
 def test_the_plans_terms_are_those_of_the_protocols():

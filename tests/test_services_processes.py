@@ -279,3 +279,20 @@ def spawn_ready(supervisor: Supervisor, argv: list[str], log: Path) -> Child:
     child = supervisor.spawn("child", argv, log=log)
     supervisor.wait_until_ready(child, lambda: log.stat().st_size > 0, STARTED_WITHIN_S)
     return child
+
+
+def test_a_signal_while_a_child_is_started_leaves_nobody_to_wait_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    start = Supervisor._start
+    pids: list[int] = []
+
+    def started(*arguments: object) -> int:
+        pids.append(start(*arguments))  # type: ignore[arg-type]
+        signal.raise_signal(signal.SIGTERM)
+        return pids[-1]
+
+    monkeypatch.setattr(Supervisor, "_start", started)
+    with interruptible(), pytest.raises(Interrupted), Supervisor() as supervisor:
+        supervisor.spawn("sleeper", ["sleep", "300"], log=tmp_path / "log")
+    assert not psutil.pid_exists(pids[0]), "it was buried"

@@ -4,7 +4,7 @@ from enum import Enum
 from importlib.metadata import entry_points
 from typing import Any, Final, NamedTuple, Protocol
 
-from harness.errors import PlanError
+from harness.errors import PlanError, PollstormError
 from harness.fault import FAULT_KINDS
 from harness.history.journal import Journal
 from harness.plan import Deployment, Plan
@@ -106,7 +106,7 @@ def find_mode(name: str) -> Mode:
     for entry in entry_points(group=GROUP, name=name):
         try:
             return _checked(entry.load()(), name, entry.value)
-        except PlanError:
+        except PollstormError:  # ours, or a signal
             raise
         except Exception as error:  # it is somebody else's code, and may do anything
             raise PlanError(

@@ -173,24 +173,29 @@ class Supervisor:
         except OSError as error:
             raise ServiceError(f"cannot write the log {log}: {error.strerror}") from error
         try:
-            with _pinned(cpus):
-                pid = os.posix_spawn(
-                    "/bin/sh",
-                    ["sh", "-c", _REGISTER, "sh", *argv],
-                    clean_environment() | dict(env or {}),
-                    file_actions=[
-                        (os.POSIX_SPAWN_DUP2, self._pipe, 0),
-                        (os.POSIX_SPAWN_DUP2, log_end, 1),
-                        (os.POSIX_SPAWN_DUP2, log_end, 2),
-                    ],
-                    setsid=True,
-                    setsigdef=_DEFAULT_SIGNALS,
-                )
+            # Whatever signal comes, a child that was started is known: otherwise nobody would bury
+            # it, and the reaper would wait for that.
+            with uninterrupted(), _pinned(cpus):
+                pid = self._start(argv, log_end, clean_environment() | dict(env or {}))
+                child = Child(name, pid, log, lambda group: self._note(b"-%d" % group))
+                self._children.append(child)
         finally:
             os.close(log_end)
-        child = Child(name, pid, log, lambda group: self._note(b"-%d" % group))
-        self._children.append(child)
         return child
+
+    def _start(self, argv: Sequence[str], log_end: int, environment: Mapping[str, str]) -> int:
+        return os.posix_spawn(
+            "/bin/sh",
+            ["sh", "-c", _REGISTER, "sh", *argv],
+            environment,
+            file_actions=[
+                (os.POSIX_SPAWN_DUP2, self._pipe, 0),
+                (os.POSIX_SPAWN_DUP2, log_end, 1),
+                (os.POSIX_SPAWN_DUP2, log_end, 2),
+            ],
+            setsid=True,
+            setsigdef=_DEFAULT_SIGNALS,
+        )
 
     def wait_until_ready(self, child: Child, is_ready: Callable[[], bool], limit_s: float) -> None:
         """Wait until a child answers. Raises ServiceError when it ended or the limit has passed."""
