@@ -1,16 +1,16 @@
 """Why votes went wrong: causes with a worked example each, and who was inside beside whom."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import msgspec
 
 from harness.audit.certificate import Certificate
 from harness.audit.certificates import read_certificates
-from harness.audit.overlaps import intrusions
 from harness.audit.story import Event
 from harness.errors import HistoryError, PlanError
-from harness.history.journal import Role
+from harness.report.drawing import Drawing
+from harness.report.intrusions import Intrusion, draw_longest, intrusions_of, is_telling
 from harness.result import RunResult
 from harness.run_folder import RunFolder, TrialFolder
 
@@ -44,18 +44,6 @@ class Cause(NamedTuple):
     example: Example
 
 
-class Intrusion(NamedTuple):
-    """A hold that was not alone, or was let in otherwise than by the lock."""
-
-    at_s: float
-    holder: str
-    kind: str
-    waited_ms: float
-    hold_ms: float | None
-    other: str  # whose hold it overlapped
-    stale_writes: int
-
-
 class Deaths(NamedTuple):
     """One trial's."""
 
@@ -65,6 +53,7 @@ class Deaths(NamedTuple):
     intrusions_more: int  # of the same kind that are not shown
     overlaps: int  # further holds, that overlapped another and wrote nothing too late
     patience_ms: float | None
+    drawing: Drawing | None = None  # of the longest hold
     trouble: str = ""  # why there are none
 
 
@@ -86,20 +75,16 @@ def _of(folder: RunFolder, trial: TrialFolder) -> Deaths:
         patience_ms = None
     try:
         kept = read_certificates(trial)
-        rows = list(_intrusions(trial))
+        rows = list(intrusions_of(trial))
     except (HistoryError, PlanError) as error:
-        return Deaths(trial.name, (), (), 0, 0, patience_ms, f"{trial.name} is not told: {error}.")
-    telling = [row for row in rows if _is_telling(row, patience_ms)]
+        why = f"{trial.name} is not told: {error}."
+        return Deaths(trial.name, (), (), 0, 0, patience_ms, trouble=why)
+    telling = [row for row in rows if is_telling(row, patience_ms)]
     shown = tuple(telling[:MOST_SHOWN])
     causes = tuple(_cause(folder, trial, kept, name) for name in sorted({c.cause for c in kept}))
     more, overlaps = len(telling) - len(shown), len(rows) - len(telling)
-    return Deaths(trial.name, causes, shown, more, overlaps, patience_ms)
-
-
-def _is_telling(row: Intrusion, patience_ms: float | None) -> bool:
-    """Not only let in in order, while another who was inside did no harm to it."""
-    outlasted = patience_ms is not None and row.hold_ms is not None and row.hold_ms > patience_ms
-    return row.kind != "clean" or row.stale_writes > 0 or outlasted
+    drawing = draw_longest(trial.name, telling, patience_ms)
+    return Deaths(trial.name, causes, shown, more, overlaps, patience_ms, drawing)
 
 
 def _cause(folder: RunFolder, trial: TrialFolder, kept: Sequence[Certificate], name: str) -> Cause:
@@ -122,21 +107,3 @@ def _example(folder: RunFolder, trial: TrialFolder, certificate: Certificate) ->
     )  # fmt: skip
     command = f"pollstorm explain {folder.path} {certificate.vote:016x} --mode {trial.name}"
     return Example(certificate, lanes, steps, command)
-
-
-def _intrusions(trial: TrialFolder) -> Iterable[Intrusion]:
-    facts = trial.read_facts()
-    for row in intrusions(trial).to_dict("records"):
-        role = "flusher" if row["role"] == Role.FLUSHER else "site"
-        other = ""
-        if row["overlapped"]:
-            other = f"{row['other_pid']:.0f}/{row['other_thread']:.0f}"
-        yield Intrusion(
-            at_s=(row["start_ns"] - facts.load_start_ns) / 1e9,
-            holder=f"{role} {row['pid']}/{row['thread']}",
-            kind=row["kind"],
-            waited_ms=row["waited_ms"],
-            hold_ms=row["hold_ms"] if row["hold_ms"] == row["hold_ms"] else None,
-            other=other,
-            stale_writes=row["stale_writes"],
-        )

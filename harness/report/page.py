@@ -11,7 +11,7 @@ from markupsafe import Markup
 from harness import __version__
 from harness.errors import PlanError
 from harness.report import notation, sentences
-from harness.report.deaths import deaths
+from harness.report.deaths import Deaths, deaths
 from harness.report.gallery import Shown, gallery
 from harness.report.junit import junit
 from harness.report.palette import css_variables
@@ -32,21 +32,25 @@ def render(folder: RunFolder, result: RunResult) -> None:
     for figure in shown:
         if figure.drawing:
             write_atomically(folder.figures / f"{figure.name}.png", figure.drawing.png)
+    died = deaths(folder, result)
+    for each in died:
+        if each.drawing:
+            write_atomically(folder.figures / f"intrusions-{each.trial}.png", each.drawing.png)
     for name, frame in tables(result).items():
         write_atomically(folder.tables / f"{name}.csv", to_csv(frame))
     write_atomically(folder.junit, junit(result))
     write_atomically(folder.summary, summary(result).encode())
-    write_atomically(folder.page, page(folder, result, shown).encode())
+    write_atomically(folder.page, page(folder, result, shown, died).encode())
 
 
-def page(folder: RunFolder, result: RunResult, shown: list[Shown]) -> str:
+def page(folder: RunFolder, result: RunResult, shown: list[Shown], died: list[Deaths]) -> str:
     """The whole page as HTML."""
     poll = _poll_of(folder)
     return fill(
         "report.html",
         result=result,
         figures=shown,
-        deaths=deaths(folder, result),
+        deaths=died,
         reasons=reasons(result),
         poll=poll,
         environment=flat(_json_of(folder.environment_file)),
