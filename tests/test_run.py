@@ -280,6 +280,29 @@ def test_a_killed_run_leaves_no_process(tmp_path: Path):
     assert children_of_runs(tmp_path) == []
 
 
+def test_a_generator_that_was_killed_makes_the_run_partial_and_its_ledger_counts(tmp_path: Path):
+    run = started(tmp_path, " 6/12", "--modes", "direct", "--out", "run", "--set",
+                  "voters.generators=2", "--no-faults")  # fmt: skip
+    time.sleep(2.5)  # in the midst of the load
+    generators = [
+        p for p in psutil.Process(run.pid).children() if "load.generator" in str(p.cmdline())
+    ]
+    assert len(generators) == 2
+    generators[0].kill()
+    output, errors = run.communicate(timeout=60)
+    assert run.returncode == Exit.INCONCLUSIVE, output + errors
+    assert children_of_runs(tmp_path) == []
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    direct = result["modes"]["direct"]
+    assert result["partial"] is True
+    assert direct["verdict"]["measurement"] == "invalid"
+    assert "was killed during the load" in " ".join(direct["verdict"]["reasons"])
+    accounts = direct["accounts"]
+    assert accounts["unsent"] > 0
+    assert accounts["lost"] == 0
+    assert accounts["counted"] > accounts["planned"] / 10
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
 def test_a_disk_that_fills_while_recording_ends_the_run_in_one_line(tmp_path: Path):
     disk = tmp_path / "disk"
