@@ -68,6 +68,8 @@ class Poll(NamedTuple):
     name: str
     question: str
     choices: tuple[str, ...]
+    once: bool = False  # each voter is counted once at most
+    closed: bool = False  # takes no votes any more
 
 
 class Outcome(IntEnum):

@@ -10,6 +10,7 @@ import pytest
 from harness.database import schema
 from harness.database.ballots import Ballots, Delivery, read_ballots
 from harness.database.connections import connect
+from harness.database.polls import find_poll
 from harness.errors import PlanError
 from harness.services.mariadb import MariadbServer
 from harness.vote import Poll, Vote, mint
@@ -113,19 +114,19 @@ def test_a_lost_reply_to_the_commit_leaves_the_outcome_unknown(
 
 
 def test_polls_are_found_by_name(ballots: Ballots):
-    assert ballots.find_poll("town-hall") == POLL
-    assert ballots.find_poll("Town-Hall") is None
-    assert ballots.find_poll("' OR 1=1 -- ") is None
+    assert find_poll(ballots.link, "town-hall") == POLL
+    assert find_poll(ballots.link, "Town-Hall") is None
+    assert find_poll(ballots.link, "' OR 1=1 -- ") is None
 
 
 def test_what_is_read_after_the_server_ended_an_idle_connection_is_read_over_a_new_one(
     ballots: Ballots, mariadb: MariadbServer
 ):
-    assert ballots.find_poll(POLL.name) == POLL
+    assert find_poll(ballots.link, POLL.name) == POLL
     ((session,),) = ballots.link.select("SELECT CONNECTION_ID() WHERE %s", 1)
     with closing(connect(mariadb.url, 5.0)) as connection, connection.cursor() as cursor:
         cursor.execute("KILL %s", (session,))
-    assert ballots.find_poll(POLL.name) == POLL
+    assert find_poll(ballots.link, POLL.name) == POLL
 
 
 def test_a_read_that_took_too_long_is_not_tried_again(mariadb: MariadbServer):

@@ -5,7 +5,6 @@ from contextlib import closing
 from enum import Enum
 from typing import Final
 
-import msgspec
 import pandas as pd
 import pymysql
 from pymysql.connections import Connection
@@ -36,7 +35,6 @@ ON DUPLICATE KEY UPDATE deliveries = deliveries"""
 
 COUNTED_AS: Final = "SELECT poll, choice FROM pollstorm_ballots WHERE vote = %s"
 COUNT: Final = "SELECT choice, COUNT(*) FROM pollstorm_ballots WHERE poll = %s GROUP BY choice"
-FIND_POLL: Final = "SELECT question, choices FROM pollstorm_polls WHERE name = %s"
 
 INSERT: Final = COMMAND_CODES[InsertBallots]
 BEFORE_INSERT: Final = step(Role.FLUSHER, INSERT, Passage.BEFORE_INSERT)
@@ -141,12 +139,6 @@ class Ballots:
         """Ballots per choice, counted now. Raises pymysql.MySQLError."""
         found = {choice: int(votes) for choice, votes in self.link.select(COUNT, poll.name)}
         return tuple(found.get(choice, 0) for choice in range(1, len(poll.choices) + 1))
-
-    def find_poll(self, name: str) -> Poll | None:
-        """The poll of that name. Raises pymysql.MySQLError."""
-        for question, choices in self.link.select(FIND_POLL, name):
-            return Poll(name, question, msgspec.json.decode(choices, type=tuple[str, ...]))
-        return None
 
     def is_reachable(self) -> bool:
         try:

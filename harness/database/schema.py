@@ -3,19 +3,22 @@
 from contextlib import closing
 from typing import Final
 
-import msgspec
 from pymysql.cursors import Cursor
 
 from harness.database.connections import connect
+from harness.database.polls import keep
 from harness.vote import Poll
 
 TIMEOUT_S: Final = 30.0  # a fresh server creating its first tables on a slow disk
 
 POLLS: Final = """
 CREATE TABLE IF NOT EXISTS pollstorm_polls (
-    name     VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
-    question VARCHAR(1000) NOT NULL,
-    choices  JSON NOT NULL
+    name      VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
+    question  VARCHAR(1000) NOT NULL,
+    choices   JSON NOT NULL,
+    once      BOOLEAN NOT NULL DEFAULT FALSE,
+    opened_at DATETIME(6) NOT NULL DEFAULT UTC_TIMESTAMP(6),
+    closed_at DATETIME(6) NULL
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4"""
 
 BALLOTS: Final = """
@@ -45,19 +48,13 @@ CREATE TABLE IF NOT EXISTS pollstorm_epochs (
 
 TABLES: Final = ("pollstorm_ballots", "pollstorm_polls", "pollstorm_heads", "pollstorm_epochs")
 
-KEEP_POLL: Final = """
-INSERT INTO pollstorm_polls (name, question, choices) VALUES (%s, %s, %s)
-ON DUPLICATE KEY UPDATE question = VALUES(question), choices = VALUES(choices)"""
-
 
 def create(url: str, poll: Poll) -> None:
     """Create the tables where they are missing, and the poll."""
     with closing(connect(url, TIMEOUT_S)) as connection, connection.cursor() as cursor:
         for table in (POLLS, BALLOTS, HEADS, EPOCHS):
             cursor.execute(table)
-        cursor.execute(
-            KEEP_POLL, (poll.name, poll.question, msgspec.json.encode(poll.choices).decode())
-        )
+        keep(cursor, poll)
 
 
 def drop(url: str) -> None:

@@ -5,7 +5,8 @@ from typing import Final
 
 import pymysql
 
-from harness.database.ballots import Ballots
+from harness.database.link import Link
+from harness.database.polls import find_poll
 from harness.modes.mode import TotalsUnavailable
 from harness.vote import Poll
 
@@ -16,8 +17,8 @@ MAX_POLLS: Final = 10_000  # a site has dozens; strangers' names are never kept
 class PollBook:
     """Found polls, remembered; unknown names are asked for again each time."""
 
-    def __init__(self, ballots: Ballots) -> None:
-        self._ballots = ballots
+    def __init__(self, link: Link) -> None:
+        self._link = link
         self._known: dict[str, tuple[Poll, float]] = {}
 
     def find(self, name: str) -> Poll | None:
@@ -29,7 +30,7 @@ class PollBook:
         if poll and monotonic() - read_at < FRESH_S:
             return poll
         try:
-            found = self._ballots.find_poll(name)
+            found = find_poll(self._link, name)
         except pymysql.MySQLError as error:
             if poll:
                 return poll

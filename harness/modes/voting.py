@@ -51,7 +51,7 @@ class VotingSession:
         # One record per nap at most, and those of the hold: a full disk is met before the first.
         naps = round(plan.queue.patience_s * NS_PER_S / NAP_NS) if protocol.drain else 0
         self._records = min(naps, MOST_NAPS) + ROOM
-        self._polls = PollBook(self._hands.ballots)
+        self._polls = PollBook(self._hands.ballots.link)
 
     def find_poll(self, name: str) -> Poll | None:
         return self._polls.find(name)
