@@ -238,6 +238,16 @@ def test_a_poll_that_does_not_exist_is_404(site: falcon.testing.TestClient, mode
     assert mode.asked == ["elsewhere"]
 
 
+def test_a_closed_poll_takes_no_votes_but_shows_its_results(
+    site: falcon.testing.TestClient, mode: Scripted
+) -> None:
+    mode.polls = {POLL.name: POLL._replace(closed=True)}
+    assert_problem(post(site, GOOD), 403, "poll-closed")
+    assert mode.votes == []
+    assert site.simulate_get("/polls/town-hall/results").json["total"] == 6
+    assert 'kind="vote",status="403"} 1.0' in site.simulate_get("/metrics").text
+
+
 def test_results_name_each_choice_and_when_they_were_counted(
     site: falcon.testing.TestClient,
 ) -> None:

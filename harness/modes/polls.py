@@ -10,7 +10,9 @@ from harness.database.polls import find_poll
 from harness.modes.mode import TotalsUnavailable
 from harness.vote import Poll
 
-FRESH_S: Final = 10.0  # polls hardly change; the database is asked this rarely about a known one
+# Polls hardly change, so the database is asked this rarely about a known one. A poll that is closed
+# may take votes for so long in each thread, and for as long as the database does not answer.
+FRESH_S: Final = 10.0
 MAX_POLLS: Final = 10_000  # a site has dozens; strangers' names are never kept
 
 

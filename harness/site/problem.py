@@ -40,6 +40,15 @@ def body_too_large(limit_bytes: int) -> Problem:
     )
 
 
+def poll_closed() -> Problem:
+    return Problem(
+        403,
+        "poll-closed",
+        "Poll closed",
+        "This poll takes no votes any more; the vote was written nowhere.",
+    )
+
+
 def conflict() -> Problem:
     return Problem(
         409,

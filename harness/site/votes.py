@@ -70,6 +70,8 @@ class Votes:
     def _take_in(self, request: falcon.Request, poll_name: str) -> tuple[Answer, VoteId]:
         wish = self._read(request)
         poll = find_poll(self._sessions, poll_name)
+        if poll.closed:
+            raise problem.poll_closed()
         if wish.choice > len(poll.choices):
             raise problem.bad_vote(f"choice must be from 1 to {len(poll.choices)} in this poll")
         vote = Vote(VoteId(int(wish.vote, 16)), poll_name, wish.choice, wish.voter)
