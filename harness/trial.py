@@ -62,6 +62,8 @@ class Stage(NamedTuple):
     existing: Existing
     logs: Path
     progress: Progress
+    ceiling_per_s: float | None = None
+    """The generator's own, where it is known; otherwise each trial measures it."""
 
 
 class Notes:
@@ -130,8 +132,9 @@ def drive_load(stage: Stage, stack: Stack, mode: Mode, trial: TrialFolder, notes
     faults = applicable(plan.faults, mode.name, mode.queues, daemons_of(mode, plan))
     plan = msgspec.structs.replace(plan, faults=faults)
     fleet = Fleet(plan, stage.supervisor, stack.site.host, stack.site.port, trial.raw, logs)
-    progress.step(trial.name, 5, "measure the generator's own ceiling")
-    notes.keep(ceiling_per_s=fleet.measure_ceiling())
+    if stage.ceiling_per_s is None:
+        progress.step(trial.name, 5, "measure the generator's own ceiling")
+    notes.keep(ceiling_per_s=stage.ceiling_per_s or fleet.measure_ceiling())
     progress.step(trial.name, 6, f"load for {plan.duration_s:g} s")
     ours = tuple(fault for fault in faults if target_of(fault) != VOTERS)
     timetable = Timetable(ours, Reach(stack), functools.partial(note_fault, trial))

@@ -34,9 +34,10 @@ def play(
     try:
         wanted = next(searching)
         while True:
-            if len(tries) == budget:
+            if len(tries) >= budget and not wanted.confirming:
                 wanted = searching.throw(BudgetSpent())
-                raise AssertionError("it went on")
+                assert wanted.confirming
+            assert len(tries) <= budget
             tries.append(wanted)
             wanted = searching.send(answer(wanted))
     except StopIteration as ended:
@@ -116,6 +117,8 @@ def test_whatever_the_budget_the_bounds_are_what_was_seen(budget: int) -> None:
     assert found.lower_per_s in (*passed, None)
     assert found.upper_per_s in (*failed, None)
     assert failed or found.limited_by == "budget"
+    assert found.confirmed == (found.lower_per_s is not None)
+    assert tries[-1].confirming == found.confirmed
 
 
 def test_a_machine_that_answers_at_random_is_not_searched_for_ever() -> None:

@@ -13,10 +13,12 @@ Theory of operation
     is invalid says nothing about the mode; it is repeated, and if that does not help, the rate
     counts as unusable.
 
-    Whoever plays the trials may run out of time. Then what is known so far is the answer.
+    Whoever plays the trials may run out of time. Then what has been found so far is confirmed, for
+    which they keep some time back, and is the answer.
 """
 
 from collections.abc import Generator
+from contextlib import suppress
 from enum import Enum
 from typing import Final, NamedTuple, TypeAlias
 
@@ -64,7 +66,7 @@ class Found(NamedTuple):
 
 
 class BudgetSpent(Exception):
-    """Thrown into a search for which there is no time left."""
+    """Thrown into a search that has time left for a confirming trial, and no other."""
 
 
 Search: TypeAlias = Generator[Try, Step, Found]
@@ -88,6 +90,7 @@ class _Searching:
         self._passed: list[float] = []
         self._failed: dict[float, str] = {}
         self._confirmed = False
+        self._confirming = False
         self._steps = 0
 
     def run(self) -> Search:
@@ -98,7 +101,9 @@ class _Searching:
                 if self._lower is None or (yield from self._confirm()):
                     break
         except BudgetSpent:
-            pass
+            if self._lower is not None and not self._confirming:
+                with suppress(BudgetSpent):
+                    yield from self._confirm()
         return self._found()
 
     @property
@@ -135,7 +140,9 @@ class _Searching:
     def _confirm(self) -> Generator[Try, Step, bool]:
         lower = self._lower
         assert lower is not None
+        self._confirming = True
         self._confirmed = yield from self._judge(lower, votes=1, confirming=True)
+        self._confirming = False
         return self._confirmed
 
     def _judge(

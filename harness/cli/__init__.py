@@ -20,6 +20,7 @@ VERBS: Final = (
     "replay",
     "simulate",
     "matrix",
+    "capacity",
     "doctor",
 )
 

@@ -1,0 +1,150 @@
+"""`pollstorm capacity`: how much each mode sustains within its objectives."""
+
+import re
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from harness.capacity.outcome import CapacityResult, ModeCapacity
+from harness.capacity.study import Order, study
+from harness.cli.options import (
+    allow_target,
+    database,
+    existing_services,
+    memcached,
+    settings_of,
+)
+from harness.cli.progress import Audience, progress_on
+from harness.cli.run import KNOWN, repeat_command
+from harness.errors import PlanError
+from harness.plan import find_scenario, read_plan, with_changes
+from harness.report.notation import count, number
+
+DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(s|m|h)")
+SECONDS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0}
+EPILOG: Final = f"""{KNOWN}
+\b
+Examples:
+  pollstorm capacity --modes direct,classic,ticket --budget 6m
+  pollstorm capacity --modes ticket --slo 'p99<50ms' --slo 'lost=0' --json
+
+A refused vote in a thousand, or a backlog that grows, is a failure whatever the objectives.
+docs/capacity.md says how the search goes and what it cannot tell.
+"""
+
+
+@click.command(epilog=EPILOG, short_help="How much each mode sustains within its objectives.")
+@click.argument("scenario", default="steady-trickle")
+@click.option("--modes", default="direct,cached,classic,ticket", show_default=True, metavar="A,B")
+@click.option(
+    "--slo", multiple=True, default=("p99<250ms", "lost=0", "counted_p99<5s"), show_default=True,
+    metavar="'p99<250ms'", help="Objective; may be repeated.",
+)  # fmt: skip
+@click.option(
+    "--budget", default="10m", show_default=True, metavar="TIME",
+    help="Time for all modes together, such as 90s, 6m or 1h.",
+)  # fmt: skip
+@click.option("--workers", type=int, metavar="N", help="Site processes.")
+@click.option("--threads", type=int, metavar="N", help="Threads per site process.")
+@click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE",
+    help="Any key of the plan, as arrivals.results_per_vote=1; may be repeated.",
+)  # fmt: skip
+@click.option("--seed", type=int, metavar="N", help="Seed of arrivals, choices and voters.")
+@click.option("--keep", is_flag=True, help="Keep ledgers and journals of all steps.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="The study's folder.")
+@click.option("--json", "as_json", is_flag=True, help="Print capacity.json instead of a table.")
+@memcached
+@database
+@allow_target
+def capacity(
+    scenario: str,
+    modes: str,
+    slo: tuple[str, ...],
+    budget: str,
+    settings: tuple[str, ...],
+    keep: bool,
+    out: Path | None,
+    as_json: bool,
+    memcached: str | None,
+    database: str | None,
+    allow_target: tuple[str, ...],
+    **flags: Any,
+) -> int:
+    """Find the highest rate of votes that each mode sustains within its objectives.
+
+    SCENARIO gives the site, the queue and the poll; how voters come is the search's own doing, and
+    nothing is broken on purpose. The load generator's ceiling is measured first, and no rate above
+    70 % of it is used for a claim.
+    """
+    changes: dict[str, Any] = {
+        "modes": [mode.strip() for mode in modes.split(",") if mode.strip()],
+        "slo": list(slo),
+        "site.workers": flags["workers"],
+        "site.threads": flags["threads"],
+        "seed": flags["seed"],
+        **settings_of(settings),
+    }
+    plan = with_changes(read_plan(find_scenario(scenario)), changes, "flags")
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    folder = out or Path("reports") / f"{stamp}-capacity"
+    existing = existing_services(memcached, database, allow_target)
+    console = Audience(stderr=as_json)
+    with progress_on(console) as progress:
+        command = repeat_command(sys.argv[1:])
+        order = Order(plan, seconds(budget, "--budget"), folder, keep, command)
+        result = study(order, existing, progress)
+    if as_json:
+        sys.stdout.buffer.write((folder / "capacity.json").read_bytes() + b"\n")
+    else:
+        print_capacity(result, console)
+        console.print(f"\nStudy: {folder}", soft_wrap=True, highlight=False)
+    return result.exit_code
+
+
+def seconds(text: str, flag: str) -> float:
+    """A time such as 90s, 6m or 1h. Raises PlanError."""
+    match = DURATION.fullmatch(text.strip())
+    if not match or not float(match[1]):
+        raise PlanError(f"{flag} {text!r}: write a time such as 90s, 6m or 1h")
+    return float(match[1]) * SECONDS[match[2]]
+
+
+def print_capacity(result: CapacityResult, console: Console) -> None:
+    """A line per mode."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("mode")
+    for name in ("sustained\nvotes/s", "failed at\nvotes/s", "p99 ms\nthere", "counted\np99 s"):
+        table.add_column(name, justify="right")
+    table.add_column("limited by")
+    for name, mode in result.modes.items():
+        table.add_row(name, *_cells(mode))
+    console.print(table)
+    console.print(
+        f"\nThe generator itself can send {count(result.ceiling_per_s)} requests a second; "
+        f"up to {count(result.usable_per_s)} votes a second were trusted.",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _cells(mode: ModeCapacity) -> tuple[str, ...]:
+    lower, upper = mode.capacity_per_s.lower, mode.capacity_per_s.upper
+    at_lower = [
+        step for step in mode.steps if step.rate_per_s == lower and step.verdict == "passed"
+    ]
+    p99_ms = at_lower[-1].p99_ms if at_lower else None
+    counted_s = at_lower[-1].counted_p99_s if at_lower else None
+    sustained = "none" if lower is None else count(lower)
+    return (
+        sustained + ("" if mode.confirmed or lower is None else " ?"),
+        count(upper),
+        number(p99_ms),
+        number(counted_s),
+        mode.limited_by,
+    )
