@@ -17,6 +17,7 @@ from harness.fault import Fault, check_fault, overlap, target_of
 from harness.slo import Slo, nearest, parse_slo
 from harness.vote import MAX_CHOICES, POLL_NAME, Poll
 
+PEAKED: Final = ("spike", "step")  # curves that rise from a trickle to a peak
 MOST: Final = 1e9  # of any quantity: 30 years, a billion votes a second; and so never infinite
 Positive = Annotated[float, Meta(gt=0, le=MOST)]
 NotNegative = Annotated[float, Meta(ge=0, le=MOST)]
@@ -44,7 +45,7 @@ class PollPlan(_Section, frozen=True):
 class Arrivals(_Section, frozen=True):
     """When voters come: a rate curve over time, in votes per second. See docs/load.md."""
 
-    curve: Literal["trickle", "spike", "step"] = "trickle"
+    curve: Literal["trickle", "spike", "step", "replay"] = "trickle"
     trickle_per_s: NotNegative = 3.5
     peak_per_s: NotNegative = 0.0
     starts_s: NotNegative = 0.0  # when the spike or the step begins
@@ -52,6 +53,8 @@ class Arrivals(_Section, frozen=True):
     decay_s: Positive = 5.0  # spike: time constant of the decay
     peak_at_s: NotNegative = 0.0  # spike: when the peak is reached
     lasts_s: Positive = 10.0  # step: how long it stays at the peak
+    bin_s: Positive = 1.0  # replay: how long each of the following lasts
+    votes_per_bin: tuple[NotNegative, ...] = ()  # replay: how many votes are due in each
     results_per_vote: NotNegative = 0.0  # results pages asked for, per vote
 
 
@@ -149,8 +152,9 @@ class Plan(_Section, frozen=True):
     def stretched(self, duration_s: float) -> "Plan":
         """The same story told in another time: when things happen scales, stalls stay as long."""
         scale = duration_s / self.duration_s
-        times = ("starts_s", "rise_s", "decay_s", "peak_at_s", "lasts_s")
+        times = ("starts_s", "rise_s", "decay_s", "peak_at_s", "lasts_s", "bin_s")
         curve = {name: getattr(self.arrivals, name) * scale for name in times}
+        curve["votes_per_bin"] = tuple(n * scale for n in self.arrivals.votes_per_bin)
         return msgspec.structs.replace(
             self,
             duration_s=duration_s,
@@ -245,7 +249,9 @@ def check(plan: Plan, where: str) -> None:
     arrivals = plan.arrivals
     if arrivals.curve == "spike" and arrivals.peak_at_s < arrivals.starts_s:
         raise PlanError(f"{where}: arrivals.peak_at_s must not be before arrivals.starts_s")
-    if arrivals.curve != "trickle" and arrivals.peak_per_s < arrivals.trickle_per_s:
+    if arrivals.curve == "replay" and not any(arrivals.votes_per_bin):
+        raise PlanError(f"{where}: arrivals.votes_per_bin needs at least one bin with votes")
+    if arrivals.curve in PEAKED and arrivals.peak_per_s < arrivals.trickle_per_s:
         raise PlanError(f"{where}: arrivals.peak_per_s must be at least arrivals.trickle_per_s")
     for fault in plan.faults:
         check_fault(fault, where)

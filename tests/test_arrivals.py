@@ -26,6 +26,7 @@ SPIKE = Arrivals(
     decay_s=3,
     results_per_vote=0.5,
 )
+REPLAY = Arrivals(curve="replay", bin_s=5.0, votes_per_bin=(10.0, 0.0, 400.0))
 STEP = Arrivals(curve="step", trickle_per_s=2, peak_per_s=300, starts_s=4, lasts_s=6)
 
 
@@ -51,7 +52,18 @@ def test_the_step_lasts_as_long_as_planned() -> None:
     assert rates.tolist() == [2, 300, 300, 2]
 
 
-@pytest.mark.parametrize("arrivals", [Arrivals(trickle_per_s=50), SPIKE, STEP])
+def test_a_replay_has_the_rate_of_each_bin_and_nothing_after_the_last() -> None:
+    rates = rate_at(REPLAY, np.array([0.0, 4.999, 5.0, 10.0, 14.999, 15.0, 20.0]))
+    assert rates.tolist() == [2, 2, 0, 80, 80, 0, 0]
+
+
+def test_a_stretched_replay_keeps_its_rates() -> None:
+    stretched = plan_of(REPLAY).stretched(40.0).arrivals
+    rates = rate_at(stretched, np.array([0.0, 9.99, 10.0, 20.0, 29.99, 30.0]))
+    assert rates.tolist() == [2, 2, 0, 80, 80, 0]
+
+
+@pytest.mark.parametrize("arrivals", [Arrivals(trickle_per_s=50), SPIKE, STEP, REPLAY])
 def test_as_many_arrive_as_the_integral_of_the_rate_says(arrivals: Arrivals) -> None:
     grid_s = np.linspace(0, 20, 200_001)
     expected = np.trapezoid(rate_at(arrivals, grid_s), grid_s)

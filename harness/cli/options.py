@@ -1,5 +1,6 @@
 """Flags that more than one verb has."""
 
+import math
 import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from harness.errors import PlanError
+from harness.load.traffic import Traffic, read_traffic
 from harness.services.targets import Existing
 
 memcached = click.option(
@@ -39,6 +41,14 @@ OF_THE_PLAN: Final = (
         help="Seconds of load; the curve and the faults' times stretch with it.",
     ),
     click.option("--peak", type=float, metavar="VOTES_PER_S", help="Rate at the spike's peak."),
+    click.option(
+        "--traffic",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Voters come as in this access log, or CSV of time and count; gzipped or not.",
+    ),
+    click.option("--match", metavar="REGEX", help="Of an access log, only requests like these."),
+    click.option("--scale", type=float, metavar="X", help="So many times as much of the traffic."),
     click.option("--workers", type=int, metavar="N", help="Site processes."),
     click.option("--threads", type=int, metavar="N", help="Threads per site process."),
     click.option("--flushers", type=int, metavar="N", help="Flusher processes."),
@@ -118,6 +128,14 @@ def _value(text: str) -> Any:
     except tomllib.TOMLDecodeError:
         return text
     return tables["value"] if len(tables) == 1 else text
+
+
+def traffic_of(flags: dict[str, Any]) -> Traffic:
+    """What `--traffic`, `--match` and `--scale` name. Raises PlanError."""
+    scale = 1.0 if flags["scale"] is None else flags["scale"]
+    if not 0 < scale < math.inf:
+        raise PlanError(f"--scale {scale:g}: give a number above 0")
+    return read_traffic(flags["traffic"], flags["match"]).scaled(scale)
 
 
 def existing_services(

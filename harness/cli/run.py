@@ -18,12 +18,15 @@ from harness.cli.options import (
     existing_services,
     memcached,
     plan_options,
+    traffic_of,
 )
 from harness.cli.progress import Audience, progress_on
 from harness.errors import PlanError
 from harness.fault import parse_fault
+from harness.load.traffic import replaying
 from harness.modes.mode import known_modes
 from harness.plan import (
+    PEAKED,
     Plan,
     find_scenario,
     known_scenarios,
@@ -103,6 +106,10 @@ def plan_of(scenario: str, flags: dict[str, Any], changes: dict[str, Any]) -> Pl
     plan = read_plan(find_scenario(scenario))
     if flags["no_faults"]:
         plan = msgspec.structs.replace(plan, faults=())
+    if flags["traffic"] is not None:
+        plan = replaying(plan, traffic_of(flags))
+    elif flags["match"] is not None or flags["scale"] is not None:
+        raise PlanError("--match and --scale are for --traffic; name the file with it")
     plan = plan_with(plan, flags["duration"], flags["modes"], changes)
     return with_faults(plan, flags["faults"])
 
@@ -115,8 +122,8 @@ def plan_with(
         if duration <= 0:
             raise PlanError(f"--duration {duration:g}: give seconds above 0")
         plan = plan.stretched(duration)
-    if changes["arrivals.peak_per_s"] is not None and plan.arrivals.curve == "trickle":
-        raise PlanError(f"--peak: {plan.scenario} is a trickle and has no peak")
+    if changes["arrivals.peak_per_s"] is not None and plan.arrivals.curve not in PEAKED:
+        raise PlanError(f"--peak: {plan.scenario} is a {plan.arrivals.curve} and has no peak")
     if modes is not None:
         changes = {"modes": [mode.strip() for mode in modes.split(",") if mode.strip()], **changes}
     return with_changes(plan, changes, "flags")

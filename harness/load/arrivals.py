@@ -54,6 +54,10 @@ def rate_at(arrivals: Arrivals, t_s: Floats) -> Floats:
     trickle, peak = arrivals.trickle_per_s, arrivals.peak_per_s
     if arrivals.curve == "trickle":
         return np.full_like(t_s, trickle, dtype=np.float64)
+    if arrivals.curve == "replay":
+        per_s = np.array(arrivals.votes_per_bin) / arrivals.bin_s
+        number = (t_s / arrivals.bin_s).astype(np.int64)
+        return np.where(number < len(per_s), per_s[np.minimum(number, len(per_s) - 1)], 0.0)
     begun = t_s >= arrivals.starts_s
     if arrivals.curve == "step":
         over = t_s >= arrivals.starts_s + arrivals.lasts_s
