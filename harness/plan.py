@@ -37,9 +37,10 @@ class PollPlan(_Section, frozen=True):
     name: str = "controversial-poll"
     question: str = "Should the town hall be painted orange?"
     choices: tuple[str, ...] = ("Yes", "No", "Only the door")
+    once: bool = False  # each voter is counted once at most
 
     def poll(self) -> Poll:
-        return Poll(self.name, self.question, self.choices)
+        return Poll(self.name, self.question, self.choices, self.once)
 
 
 class Arrivals(_Section, frozen=True):
@@ -65,6 +66,8 @@ class Voters(_Section, frozen=True):
     retries: Annotated[int, Meta(ge=0, le=10)] = 0  # with the same vote id
     generators: Processes = 1
     keep_alive: bool = True
+    # How many votes, under ids of their own, each voter tries to cast, from several generators.
+    votes_each: Annotated[int, Meta(ge=1, le=1000)] = 1
 
 
 class Site(_Section, frozen=True):

@@ -4,6 +4,7 @@
     <run>/simulation.json        only of a simulated run: the service times that it was played with
     <run>/tables/*.csv  figures/*.png  logs/*
     <run>/<trial>/ledger.parquet journal.parquet ballots.parquet trial.json
+    <run>/<trial>/rejections.parquet     only of a once-only poll: votes that were too many
     <run>/<trial>/certificates.parquet   why votes were lost, altered or doubled
     <run>/<trial>/raw/*          the records as they were written, until they are Parquet
 
@@ -60,6 +61,7 @@ class TrialFolder:
         self.ledger = path / "ledger.parquet"
         self.journal = path / "journal.parquet"
         self.ballots = path / "ballots.parquet"
+        self.rejections = path / "rejections.parquet"
         self.certificates = path / "certificates.parquet"
         self.facts_file = path / "trial.json"
 

@@ -14,6 +14,10 @@ POLL_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 VOTE_ID: Final = re.compile(r"[0-9a-f]{16}")
 VOTER_NAME: Final = re.compile(r"[!-~]{1,64}")  # visible ASCII, so that a message is one line
 MAX_CHOICES: Final = 100
+ONCE: Final = b" once"  # ends the message of a vote that is its voter's only one
+_SEQUENCE: Final = (1 << RECAST_BITS) - 1
+FIRST_CAST: Final = ~((1 << SEQUENCE_BITS) - 1 ^ _SEQUENCE)
+"""And with an id: the one under which the vote was cast first."""
 
 
 def mint(generator: int, sequence: int) -> VoteId:
@@ -34,6 +38,32 @@ def times_recast(vote_id: VoteId) -> int:
     return (vote_id & ((1 << SEQUENCE_BITS) - 1)) >> RECAST_BITS
 
 
+def voter_number(vote_id: int, votes_each: int, generators: int) -> int:
+    """What a load's voter is called after.
+
+    If each has one vote, its id when it was cast first. Otherwise voters are numbered from 0, and
+    have so many votes that follow one another, dealt out to the generators as the arrivals are:
+    those of one voter come from several processes at about the same time.
+    """
+    if votes_each == 1:
+        return vote_id & FIRST_CAST
+    place = (vote_id & _SEQUENCE) * generators + (vote_id >> SEQUENCE_BITS) - 1
+    return place // votes_each
+
+
+def voter_of(vote_id: int, votes_each: int = 1, generators: int = 1) -> str:
+    """The name of the voter who casts that vote of a load.
+
+    `votes_each`, `generators`: as in the plan's `voters`.
+    """
+    return f"v{voter_number(vote_id, votes_each, generators):016x}"
+
+
+def is_once(message: bytes) -> bool:
+    """Whether a message says that the vote is its voter's only one; voters may be named `once`."""
+    return message.endswith(ONCE) and message.count(b" ") == 4
+
+
 class Vote(NamedTuple):
     """One wish to be counted. `choice` counts from 1."""
 
@@ -41,21 +71,28 @@ class Vote(NamedTuple):
     poll: str
     choice: int
     voter: str
+    once: bool = False  # her only one: at most one of the voter's in this poll is counted
 
     def to_message(self) -> bytes:
-        """One line, as it lies in a queue slot: id in hex, choice, poll, voter."""
-        return b"%016x %d %s %s" % (
+        """One line, as it lies in a queue slot: id in hex, choice, poll, voter; then maybe `once`.
+
+        So whoever drains need not know the poll.
+        """
+        return b"%016x %d %s %s%s" % (
             self.vote_id,
             self.choice,
             self.poll.encode(),
             self.voter.encode(),
+            ONCE if self.once else b"",
         )
 
     @classmethod
     def from_message(cls, message: bytes) -> "Vote":
         """Reads what `to_message` wrote. Raises ValueError for anything else."""
-        vote_id, choice, poll, voter = message.decode("ascii").split(" ")
-        vote = cls(VoteId(int(vote_id, 16)), poll, int(choice), voter)
+        once = is_once(message)
+        words = message[: -len(ONCE)] if once else message
+        vote_id, choice, poll, voter = words.decode("ascii").split(" ")
+        vote = cls(VoteId(int(vote_id, 16)), poll, int(choice), voter, once)
         names_fit = POLL_NAME.fullmatch(poll) and VOTER_NAME.fullmatch(voter)
         if not (VOTE_ID.fullmatch(vote_id) and 1 <= vote.choice <= MAX_CHOICES and names_fit):
             raise ValueError(f"no vote: {message[:80]!r}")

@@ -1,13 +1,15 @@
 """What a voter makes of the bytes that come back, and of a target."""
 
 import json
+from collections import Counter
 
 import pytest
 
 from harness.errors import PlanError
 from harness.load.answer import MAX_ANSWER_BYTES, Answer, Nonsense, outcome_of, read_answer
 from harness.load.request import ALLOW_TARGET, Requests, Target, VoidRequests
-from harness.vote import Outcome, Poll, VoteId
+from harness.plan import Voters
+from harness.vote import Outcome, Poll, VoteId, mint, recast, voter_of
 
 PLAIN = b'HTTP/1.1 202 Accepted\r\nContent-Length: 19\r\n\r\n{"status":"queued"}'
 CHUNKED = (
@@ -86,7 +88,7 @@ def test_everything_else_leaves_the_vote_open(status: int) -> None:
 
 @pytest.mark.parametrize("kind", [Requests, VoidRequests])
 def test_a_vote_request_has_the_length_that_it_says(kind: type[Requests]) -> None:
-    requests = kind(Target("127.0.0.1", 80), Poll("p", "?", ("a",)), keep_alive=True)
+    requests = kind(Target("127.0.0.1", 80), Poll("p", "?", ("a",)), Voters(), 1)
     for choice in (1, 100):
         head, _, body = requests.vote(VoteId(2**48 + 5), choice).partition(b"\r\n\r\n")
         assert b"Content-Length: %d" % len(body) in head
@@ -96,6 +98,34 @@ def test_a_vote_request_has_the_length_that_it_says(kind: type[Requests]) -> Non
             "voter": "v0001000000000005",
         }
     assert head.startswith(b"POST /void " if kind is VoidRequests else b"POST /polls/p/votes ")
+
+
+def test_voters_with_several_votes_have_one_name_in_all_generators() -> None:
+    voters = Voters(votes_each=4, generators=2)
+    requests = Requests(Target("127.0.0.1", 80), Poll("p", "?", ("a",)), voters, 2)
+    for generator in (1, 2):
+        for sequence in range(8):
+            vote = mint(generator, sequence)
+            body = json.loads(requests.vote(vote, 1).partition(b"\r\n\r\n")[2])
+            assert body["voter"] == voter_of(vote, 4, 2) == f"v{sequence // 2:016x}"
+            assert body["vote"] == f"{vote:016x}"
+
+
+def test_a_voter_who_casts_her_vote_again_keeps_her_name() -> None:
+    first = mint(3, 9)
+    again = recast(recast(first))
+    assert voter_of(again) == voter_of(first) == f"v{first:016x}"
+    requests = Requests(Target("127.0.0.1", 80), Poll("p", "?", ("a",)), Voters(), 1)
+    assert b'"voter":"%s"' % voter_of(again).encode() in requests.vote(again, 1)
+    assert voter_of(again, 5, 3) == voter_of(first, 5, 3)
+
+
+def test_of_a_load_each_voter_casts_as_many_votes_as_the_plan_says() -> None:
+    for generators in (1, 2, 3):
+        for votes_each in (2, 4, 5):
+            votes = [mint(g, n) for n in range(40) for g in range(1, generators + 1)]
+            named = Counter(voter_of(vote, votes_each, generators) for vote in votes)
+            assert set(named.values()) == {votes_each}
 
 
 @pytest.mark.parametrize("url", ["ftp://127.0.0.1", "http://:80", "http://127.0.0.1:http", ""])

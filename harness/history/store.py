@@ -28,6 +28,15 @@ BALLOT_COLUMNS: Final = {
 }
 """One row per vote id. The audit needs vote, choice and deliveries; the rest is for people."""
 
+REJECTION_COLUMNS: Final = {
+    "vote": np.dtype("u8"),
+    "poll": np.dtype("O"),
+    "choice": np.dtype("u2"),
+    "voter": np.dtype("O"),
+}
+"""One row per vote of a once-only poll that was queued, and not counted when its turn came, because
+another one of the voter's was: that has a ballot, this one never will."""
+
 JOURNAL_COLUMNS: Final = frozenset(JOURNAL_DTYPE.names or ()) - {"daemon"}
 """What every journal has. Those of runs with one memcached only may lack the daemon."""
 

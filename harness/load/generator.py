@@ -103,7 +103,7 @@ class Generator:
         self._turnout = Turnout(
             planned,
             (VoidRequests if at_full_speed else Requests)(
-                target, plan.poll.poll(), keep_alive=plan.voters.keep_alive
+                target, plan.poll.poll(), plan.voters, shard.generators
             ),
             Connections(target),
             Ledger(Path(shard.ledger_folder), shard.generator),

@@ -125,7 +125,7 @@ class Standalone:
         plan, target = self._plan, Target.from_url(deal.host)
         turnout = Turnout(
             schedule(plan, deal.generator, deal.generators),
-            Requests(target, plan.poll.poll(), keep_alive=plan.voters.keep_alive),
+            Requests(target, plan.poll.poll(), plan.voters, deal.generators),
             Connections(target),
             None,
             plan.voters,

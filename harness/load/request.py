@@ -7,7 +7,8 @@ from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 from harness.errors import PlanError
-from harness.vote import MAX_CHOICES, Poll, VoteId
+from harness.plan import Voters
+from harness.vote import FIRST_CAST, MAX_CHOICES, Poll, VoteId, voter_number
 
 ALLOW_TARGET: Final = "POLLSTORM_ALLOW_TARGET"
 """Names the one host off loopback that may be loaded."""
@@ -47,13 +48,18 @@ class Target(NamedTuple):
 
 
 class Requests:
-    """The requests of one load: a vote's differs from the next by its id only."""
+    """The requests of one load: a vote's differs from the next by its id and its voter only.
 
-    def __init__(self, target: Target, poll: Poll, *, keep_alive: bool) -> None:
+    Voters are named as `voter_of` has it, among so many generators.
+    """
+
+    def __init__(self, target: Target, poll: Poll, voters: Voters, generators: int) -> None:
+        self._votes_each = voters.votes_each
+        self._generators = generators
         self._common = (
             f"Host: {target.host}:{target.port}\r\n"
             "User-Agent: pollstorm\r\n"
-            f"Connection: {'keep-alive' if keep_alive else 'close'}\r\n"
+            f"Connection: {'keep-alive' if voters.keep_alive else 'close'}\r\n"
         )
         self.votes_path = f"/polls/{poll.name}/votes"
         self.results_path = f"/polls/{poll.name}/results"
@@ -61,8 +67,11 @@ class Requests:
         self._vote_on = [self._template(choice) for choice in range(MAX_CHOICES + 1)]
 
     def vote(self, vote_id: VoteId, choice: int) -> bytes:
-        """A vote with its id; the voter is named after it."""
-        return self._vote_on[choice] % (vote_id, vote_id)
+        """A vote with its id, and the name of its voter."""
+        if self._votes_each == 1:  # as `voter_number` has it, without a call
+            return self._vote_on[choice] % (vote_id, vote_id & FIRST_CAST)
+        voter = voter_number(vote_id, self._votes_each, self._generators)
+        return self._vote_on[choice] % (vote_id, voter)
 
     def _template(self, choice: int) -> bytes:
         body = f'{{"vote":"%016x","choice":{choice},"voter":"v%016x"}}'
@@ -77,8 +86,8 @@ class Requests:
 class VoidRequests(Requests):
     """The same votes to a route that does nothing: what the generator itself can send."""
 
-    def __init__(self, target: Target, poll: Poll, *, keep_alive: bool) -> None:
-        super().__init__(target, poll, keep_alive=keep_alive)
+    def __init__(self, target: Target, poll: Poll, voters: Voters, generators: int) -> None:
+        super().__init__(target, poll, voters, generators)
         self._vote_on = [
             template.replace(self.votes_path.encode(), b"/void", 1) for template in self._vote_on
         ]

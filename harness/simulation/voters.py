@@ -18,7 +18,7 @@ from harness.simulation.events import Act, Events
 from harness.simulation.records import Records
 from harness.simulation.service_times import Draw
 from harness.simulation.site import Request, Worker
-from harness.vote import Outcome, Vote, VoteId, recast
+from harness.vote import Outcome, Vote, VoteId, recast, voter_of
 
 RETRY_AFTER_S: Final = {503: 1.0}  # what the site says
 IMPATIENT_S: Final = 0.1  # where it says nothing
@@ -173,6 +173,9 @@ class Crowd:
         if self._next < len(self._times):
             self._await_next()
 
+    def _name_of(self, vote_id: VoteId) -> str:
+        return voter_of(vote_id, self._voters.votes_each, self._voters.generators)
+
     def send(self, attempt: Attempt) -> None:
         now_ns = attempt.sent_ns = self._events.now_ns
         self.in_flight += 1
@@ -185,7 +188,7 @@ class Crowd:
         vote = None
         if self._kinds[row] == RequestKind.VOTE:
             vote_id = VoteId(attempt.vote)
-            vote = Vote(vote_id, self._poll, self._choices[row], f"v{vote_id:016x}")
+            vote = Vote(vote_id, self._poll, self._choices[row], self._name_of(vote_id))
         if not self._choose(attempt):
             self.end(attempt, Outcome.REFUSED, 0, Trouble.NOT_CONNECTED)
             return
