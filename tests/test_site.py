@@ -20,6 +20,7 @@ from harness.site.app import create_app
 from harness.site.body import MAX_BODY_BYTES
 from harness.site.metrics import in_flight
 from harness.vote import Poll, Vote, VoteId
+from tests.documented import DocumentedClient
 from tests.site_with_fake_mode import POLL, deployment
 
 VOTES = "/polls/town-hall/votes"
@@ -82,7 +83,7 @@ def mode() -> Scripted:
 
 @pytest.fixture
 def site(tmp_path: Path, mode: Scripted) -> falcon.testing.TestClient:
-    return falcon.testing.TestClient(create_app(deployment(tmp_path), mode))
+    return DocumentedClient(create_app(deployment(tmp_path), mode))
 
 
 def post(site: falcon.testing.TestClient, body: Any, path: str = VOTES) -> falcon.testing.Result:

@@ -11,6 +11,7 @@ from harness.site import log, problem
 from harness.site.body import Void
 from harness.site.health import Live, Ready
 from harness.site.metrics import METRICS, Exposition, Meters, Page
+from harness.site.openapi import ADDRESS, Document
 from harness.site.polls import Question
 from harness.site.results import Results
 from harness.site.sessions import Sessions
@@ -32,14 +33,18 @@ def create_app(deployment: Deployment, mode: Mode) -> "falcon.App[falcon.Request
     folder = Path(deployment.folder)
     sessions = Sessions(deployment, mode)
     meters = Meters(Page(folder / METRICS, deployment.plan.site.threads))
+    resources = {
+        "/polls/{poll}/votes": Votes(sessions, meters, folder),
+        "/polls/{poll}/results": Results(sessions, meters),
+        "/polls/{poll}": Question(sessions),
+        "/health/live": Live(),
+        "/health/ready": Ready(sessions, folder),
+        "/metrics": Exposition(folder),
+        "/void": Void(),
+    }
     app = falcon.App(response_type=Response)
-    app.add_route("/polls/{poll}/votes", Votes(sessions, meters, folder))
-    app.add_route("/polls/{poll}/results", Results(sessions, meters))
-    app.add_route("/polls/{poll}", Question(sessions))
-    app.add_route("/health/live", Live())
-    app.add_route("/health/ready", Ready(sessions, folder))
-    app.add_route("/metrics", Exposition(folder))
-    app.add_route("/void", Void())
+    for address, resource in {**resources, ADDRESS: Document(resources)}.items():
+        app.add_route(address, resource)
     app.set_error_serializer(problem.serialize)
     app.add_error_handler(Exception, _fail)
     app.add_error_handler(problem.Problem, problem.show)

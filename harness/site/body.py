@@ -5,6 +5,7 @@ from typing import Any, Final
 import falcon
 
 from harness.site import problem
+from harness.site.openapi import Success, operation
 
 MAX_BODY_BYTES: Final = 4096  # a vote needs about 100; more than forty times that is no vote
 DISCARD_BYTES: Final = 4 << 20  # read and dropped, so that a client still sending sees its 413
@@ -32,6 +33,11 @@ def _discard(stream: Any) -> None:
 class Void:
     """`POST /void`: reads the body and does nothing; the floor that measurements start from."""
 
+    @operation(
+        "Read the body and do nothing",
+        {204: Success("Read")},
+        problem.body_too_large(MAX_BODY_BYTES),
+    )
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         read_body(request)
         response.status = falcon.HTTP_204

@@ -36,6 +36,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
 from harness.errors import RecordingError
+from harness.site.openapi import Success, operation
 
 METRICS: Final = "metrics"
 SUFFIX: Final = ".page"
@@ -125,6 +126,7 @@ class Exposition:
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(_Pages(folder))
 
+    @operation("Counters of all workers", {200: Success("For Prometheus", media_type="text/plain")})
     def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
         response.content_type = CONTENT_TYPE_LATEST
         response.data = generate_latest(self._registry)

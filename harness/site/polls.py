@@ -1,12 +1,18 @@
 """Polls by name, and `GET /polls/{poll}`."""
 
+from typing import Final
+
 import falcon
 import msgspec
 
 from harness.modes.mode import TotalsUnavailable
 from harness.site import problem
+from harness.site.openapi import Success, operation
 from harness.site.sessions import Sessions
 from harness.vote import POLL_NAME, Poll
+
+NO_POLL: Final = (problem.unknown_poll(), problem.poll_unavailable())
+"""As `find_poll` tells it."""
 
 
 def find_poll(sessions: Sessions, name: str) -> Poll:
@@ -25,19 +31,31 @@ def find_poll(sessions: Sessions, name: str) -> Poll:
     return poll
 
 
+class Choice(msgspec.Struct):
+    """What can be answered, and the number that a vote has for it."""
+
+    choice: int
+    text: str
+
+
+class PollPage(msgspec.Struct):
+    """A poll without its votes."""
+
+    poll: str
+    question: str
+    choices: list[Choice]
+
+
 class Question:
     """What is asked, and what can be answered."""
 
     def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions
 
+    @operation("A poll", {200: Success("Its question and choices", PollPage)}, *NO_POLL)
     def on_get(self, _request: falcon.Request, response: falcon.Response, poll: str) -> None:
         found = find_poll(self._sessions, poll)
-        choices = [
-            {"choice": number, "text": text} for number, text in enumerate(found.choices, start=1)
-        ]
-        response.data = msgspec.json.encode(
-            {"poll": found.name, "question": found.question, "choices": choices}
-        )
+        choices = [Choice(number, text) for number, text in enumerate(found.choices, start=1)]
+        response.data = msgspec.json.encode(PollPage(found.name, found.question, choices))
 
     on_head = on_get

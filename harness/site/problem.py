@@ -10,6 +10,15 @@ RETRY_AFTER_S: Final = 1  # about as long as the queue's patience: sooner meets 
 TYPE_PREFIX: Final = "urn:pollstorm:problem:"
 
 
+class Details(msgspec.Struct):
+    """The body of a problem."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+
+
 class Problem(Exception):
     """A request that fails as foreseen. `kind` is for programs, `detail` says what to do."""
 
@@ -19,6 +28,9 @@ class Problem(Exception):
         self.kind = kind
         self.title = title
         self.detail = detail
+
+    def details(self) -> Details:
+        return Details(TYPE_PREFIX + self.kind, self.title, self.status, self.detail)
 
 
 def unknown_poll() -> Problem:
@@ -115,7 +127,7 @@ def show(
     _request: falcon.Request, response: falcon.Response, problem: Problem, _params: Any
 ) -> None:
     """Falcon's error handler for problems."""
-    _fill(response, problem.status, problem.kind, problem.title, problem.detail)
+    _fill(response, problem)
     if problem.status == 503:
         response.set_header("Retry-After", str(RETRY_AFTER_S))
 
@@ -128,12 +140,11 @@ def serialize(request: falcon.Request, response: falcon.Response, error: falcon.
         405: f"{request.method} is not possible here; the Allow header names what is.",
     }.get(error.status_code, error.description or "The request is no HTTP that we understand.")
     title = error.title or "Bad request"
-    _fill(response, error.status_code, kind, title.partition(" ")[2] or title, detail)
+    short = title.partition(" ")[2] or title
+    _fill(response, Problem(error.status_code, kind, short, detail))
 
 
-def _fill(response: falcon.Response, status: int, kind: str, title: str, detail: str) -> None:
-    response.status = status
+def _fill(response: falcon.Response, problem: Problem) -> None:
+    response.status = problem.status
     response.content_type = MEDIA_TYPE
-    response.data = msgspec.json.encode(
-        {"type": TYPE_PREFIX + kind, "title": title, "status": status, "detail": detail}
-    )
+    response.data = msgspec.json.encode(problem.details())

@@ -2,16 +2,38 @@
 
 from datetime import UTC, datetime
 from time import time
+from typing import Annotated
 
 import falcon
 import msgspec
+from msgspec import Meta
 
 from harness.modes.mode import Totals, TotalsUnavailable
 from harness.site import problem
 from harness.site.metrics import Meters, Request
-from harness.site.polls import find_poll
+from harness.site.openapi import Success, operation
+from harness.site.polls import NO_POLL, find_poll
 from harness.site.sessions import Sessions
 from harness.vote import Poll
+
+
+class Tally(msgspec.Struct):
+    """A choice and its votes."""
+
+    choice: int
+    text: str
+    votes: int
+
+
+class ResultsPage(msgspec.Struct):
+    """A poll with the votes of each choice, as counted at `as_of`."""
+
+    poll: str
+    question: str
+    choices: list[Tally]
+    total: int
+    as_of: Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+    age_s: Annotated[float, Meta(ge=0)]
 
 
 class Results:
@@ -21,6 +43,7 @@ class Results:
         self._sessions = sessions
         self._meters = meters
 
+    @operation("Its results", {200: Success("Votes per choice", ResultsPage)}, *NO_POLL)
     def on_get(self, _request: falcon.Request, response: falcon.Response, poll: str) -> None:
         meter = self._meters.mine
         meter.begin()
@@ -47,17 +70,13 @@ class Results:
             raise
 
 
-def _page(poll: Poll, totals: Totals) -> dict[str, object]:
-    return {
-        "poll": poll.name,
-        "question": poll.question,
-        "choices": [
-            {"choice": number, "text": text, "votes": votes}
-            for number, (text, votes) in enumerate(
-                zip(poll.choices, totals.counts, strict=True), start=1
-            )
-        ],
-        "total": sum(totals.counts),
-        "as_of": datetime.fromtimestamp(totals.as_of_s, UTC).isoformat(timespec="milliseconds"),
-        "age_s": round(max(0.0, time() - totals.as_of_s), 3),
-    }
+def _page(poll: Poll, totals: Totals) -> ResultsPage:
+    counted = zip(poll.choices, totals.counts, strict=True)
+    return ResultsPage(
+        poll.name,
+        poll.question,
+        [Tally(number, text, votes) for number, (text, votes) in enumerate(counted, start=1)],
+        total=sum(totals.counts),
+        as_of=datetime.fromtimestamp(totals.as_of_s, UTC).isoformat(timespec="milliseconds"),
+        age_s=round(max(0.0, time() - totals.as_of_s), 3),
+    )

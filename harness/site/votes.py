@@ -1,7 +1,7 @@
 """`POST /polls/{poll}/votes`: the hot path of every load test."""
 
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import falcon
 import msgspec
@@ -11,17 +11,23 @@ from harness.errors import RecordingError
 from harness.history.recorder import note_recording_failed
 from harness.modes.mode import Answer
 from harness.site import log, problem
-from harness.site.body import read_body
+from harness.site.body import MAX_BODY_BYTES, read_body
 from harness.site.metrics import Meters, Request
-from harness.site.polls import find_poll
+from harness.site.openapi import Success, operation
+from harness.site.polls import NO_POLL, find_poll
 from harness.site.sessions import Sessions
 from harness.vote import MAX_CHOICES, VOTER_NAME, Vote, VoteId
 
-"""File in the deployment's folder whose existence tells the run that votes were refused."""
+
+class VoteAnswer(msgspec.Struct):
+    """What is said to a vote that was taken in."""
+
+    status: Literal["stored", "queued"]
+    vote: Annotated[str, Meta(pattern=r"^[0-9a-f]{16}\Z")]
 
 
 class VoteRequest(msgspec.Struct):
-    """The body. Further fields are ignored: all three are required, so a misspelt one is seen."""
+    """A vote. Further fields are ignored: all three are required, so a misspelt one is seen."""
 
     vote: Annotated[str, Meta(pattern=r"^[0-9a-f]{16}\Z")]
     choice: Annotated[int, Meta(ge=1, le=MAX_CHOICES)]
@@ -50,6 +56,20 @@ class Votes:
         self._folder = folder
         self._decode = msgspec.json.Decoder(VoteRequest).decode
 
+    @operation(
+        "Cast a vote",
+        {
+            201: Success("Committed", VoteAnswer),
+            202: Success("Queued, to be counted", VoteAnswer),
+        },
+        *NO_POLL,
+        *(tell() for tell in _PROBLEM_OF.values()),
+        problem.poll_closed(),
+        problem.body_too_large(MAX_BODY_BYTES),
+        problem.bad_vote(_RULES["choice"]),
+        problem.recording_failed(),
+        body=VoteRequest,
+    )
     def on_post(self, request: falcon.Request, response: falcon.Response, poll: str) -> None:
         meter = self._meters.mine
         meter.begin()
