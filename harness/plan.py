@@ -15,7 +15,7 @@ from msgspec import Meta
 from harness.errors import PlanError
 from harness.fault import Fault, check_fault, overlap, target_of
 from harness.slo import Slo, nearest, parse_slo
-from harness.vote import MAX_CHOICES, POLL_NAME, Poll
+from harness.vote import Poll, flaw
 
 PEAKED: Final = ("spike", "step")  # curves that rise from a trickle to a peak
 MOST: Final = 1e9  # of any quantity: 30 years, a billion votes a second; and so never infinite
@@ -234,17 +234,15 @@ def plan_from(tables: dict[str, Any], where: str) -> Plan:
     try:
         plan = msgspec.convert(tables, Plan)
     except msgspec.ValidationError as error:
-        raise PlanError(f"{where}: {_readable(str(error))}") from error
+        raise PlanError(f"{where}: {readable(str(error))}") from error
     check(plan, where)
     return plan
 
 
 def check(plan: Plan, where: str) -> None:
     """What no type can say. Raises PlanError."""
-    if not POLL_NAME.fullmatch(plan.poll.name):
-        raise PlanError(f"{where}: poll.name {plan.poll.name!r} must be like 'town-hall-2'")
-    if not 2 <= len(plan.poll.choices) <= MAX_CHOICES:
-        raise PlanError(f"{where}: poll.choices needs 2 to {MAX_CHOICES} entries")
+    if wrong := flaw(plan.poll.poll()):
+        raise PlanError(f"{where}: poll.{wrong}")
     if not plan.modes:
         raise PlanError(f"{where}: modes is empty; name at least one, for example 'direct'")
     if len(set(plan.modes)) < len(plan.modes):
@@ -320,8 +318,8 @@ def _refuse_unknown_keys(table: Any, section: Any, where: str, prefix: str) -> N
                 _refuse_unknown_keys(fault, Fault, where, f"faults[{number}].")
 
 
-def _readable(message: str) -> str:
-    """`Expected `float` >= 0.0 - at `$.arrivals.peak_per_s`` with the place first."""
+def readable(message: str) -> str:
+    """msgspec's `Expected `float` >= 0.0 - at `$.arrivals.peak_per_s`` with the place first."""
     problem, separator, place = message.rpartition(" - at ")
     if not separator:
         return message

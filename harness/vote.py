@@ -14,6 +14,9 @@ POLL_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 VOTE_ID: Final = re.compile(r"[0-9a-f]{16}")
 VOTER_NAME: Final = re.compile(r"[!-~]{1,64}")  # visible ASCII, so that a message is one line
 MAX_CHOICES: Final = 100
+MAX_TEXT: Final = 1000  # characters of a question or a choice; people read a line or two
+NO_TEXT: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+"""Control characters, and halves of a pair that no UTF-8 can hold."""
 ONCE: Final = b" once"  # ends the message of a vote that is its voter's only one
 _SEQUENCE: Final = (1 << RECAST_BITS) - 1
 FIRST_CAST: Final = ~((1 << SEQUENCE_BITS) - 1 ^ _SEQUENCE)
@@ -107,6 +110,24 @@ class Poll(NamedTuple):
     choices: tuple[str, ...]
     once: bool = False  # each voter is counted once at most
     closed: bool = False  # takes no votes any more
+
+
+def flaw(poll: Poll) -> str | None:
+    """The first thing that keeps a poll from being voted on, its field first; None if nothing."""
+    if not POLL_NAME.fullmatch(poll.name):
+        return f"name {poll.name!r} must be like 'town-hall-2'"
+    if not 2 <= len(poll.choices) <= MAX_CHOICES:
+        return f"choices needs 2 to {MAX_CHOICES} entries"
+    if len(set(poll.choices)) < len(poll.choices):
+        return "choices has the same text twice"
+    for field, text in [("question", poll.question), *(("choices", text) for text in poll.choices)]:
+        if not text.strip():
+            return f"{field} has an empty text"
+        if len(text) > MAX_TEXT:
+            return f"{field} has a text of {len(text)} characters, and {MAX_TEXT} are allowed"
+        if NO_TEXT.search(text):
+            return f"{field} has a line break or another control character in {text[:40]!r}"
+    return None
 
 
 class Outcome(IntEnum):

@@ -45,15 +45,15 @@ def calls(text: str, program: str) -> list[list[str]]:
 
 def unknown_in_call(arguments: list[str]) -> str | None:
     """What of a call of `pollstorm` does not exist; None if all of it does."""
-    group = click.Context(pollstorm, info_name="pollstorm", **pollstorm.context_settings)
-    if not arguments or arguments[0].startswith("-"):
-        return _unknown_option(pollstorm, group, arguments)
-    verb, *rest = arguments
-    command = pollstorm.get_command(group, verb)
-    if command is None:
-        return f"no verb {verb}"
-    context = click.Context(command, info_name=verb, parent=group)
-    return _unknown_option(command, context, rest)
+    command: click.Command = pollstorm
+    context = click.Context(pollstorm, info_name="pollstorm", **pollstorm.context_settings)
+    while isinstance(command, click.Group) and arguments and not arguments[0].startswith("-"):
+        verb, *arguments = arguments
+        found = command.get_command(context, verb)
+        if found is None:
+            return f"no verb {verb}"
+        command, context = found, click.Context(found, info_name=verb, parent=context)
+    return _unknown_option(command, context, arguments)
 
 
 def _unknown_option(
@@ -122,6 +122,8 @@ def test_the_changelog_begins_with_what_is_not_released() -> None:
         "`pollstorm audit reports/latest --jsn`",
         "`pollstorm --verison`",
         "`pollstorm up --mode`",
+        "`pollstorm polls crate town-hall`",
+        "`pollstorm polls close town-hall --databse URL`",
     ],
 )
 def test_a_wrong_command_is_found_however_it_is_written(line: str) -> None:
@@ -137,6 +139,7 @@ def test_a_wrong_command_is_found_however_it_is_written(line: str) -> None:
         "```console\n$ pollstorm doctor | grep -v ^ok   # what is amiss\n```",
         "`pollstorm report\nBEFORE AFTER --out DIR`",
         "`pollstorm run -h`",
+        "`pollstorm polls close town-hall --database URL`",
     ],
 )
 def test_a_right_command_is_left_alone_however_it_is_written(line: str) -> None:

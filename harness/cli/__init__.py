@@ -13,6 +13,7 @@ from harness.errors import Exit, PollstormError
 VERBS: Final = (
     "run",
     "up",
+    "polls",
     "audit",
     "explain",
     "report",

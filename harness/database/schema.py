@@ -49,12 +49,13 @@ CREATE TABLE IF NOT EXISTS pollstorm_epochs (
 TABLES: Final = ("pollstorm_ballots", "pollstorm_polls", "pollstorm_heads", "pollstorm_epochs")
 
 
-def create(url: str, poll: Poll) -> None:
-    """Create the tables where they are missing, and the poll."""
+def create(url: str, *polls: Poll) -> None:
+    """Create the tables where they are missing, and the polls."""
     with closing(connect(url, TIMEOUT_S)) as connection, connection.cursor() as cursor:
         for table in (POLLS, BALLOTS, HEADS, EPOCHS):
             cursor.execute(table)
-        keep(cursor, poll)
+        for poll in polls:
+            keep(cursor, poll)
 
 
 def drop(url: str) -> None:
