@@ -67,9 +67,8 @@ def settle_files(ledger: Path, ballots: Path, facts: TrialFacts) -> Accounts:
 
     10 million votes take about 3 s and 1.5 GiB on two cores. Raises HistoryError.
     """
-    with reading(ledger, ballots) as connection:
-        # Without it the aggregates keep the files' order for nobody, at a quarter of the speed.
-        connection.execute("SET preserve_insertion_order = false")
+    # Ordered, the aggregates would keep the files' order for nobody, at a quarter of the speed.
+    with reading(ledger, ballots, ordered=False) as connection:
         require_columns(connection, ledger, LEDGER_NEEDS)
         require_columns(connection, ballots, BALLOTS_NEED)
         votes = _votes(connection, ledger, ballots, grouped=False)

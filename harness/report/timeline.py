@@ -226,11 +226,12 @@ def _history(
     try:
         with connect() as connection:
             require_columns(connection, trial.ledger, _LEDGER)
-            connection.execute(f"CREATE VIEW ledger AS SELECT * FROM {quoted(trial.ledger)}")
+            connection.execute(f"CREATE TEMP VIEW ledger AS SELECT * FROM {quoted(trial.ledger)}")
             has_journal = with_journal and trial.journal.is_file()
             if has_journal:
                 require_columns(connection, trial.journal, JOURNAL_COLUMNS)
-                connection.execute(f"CREATE VIEW journal AS SELECT * FROM {quoted(trial.journal)}")
+                journal = quoted(trial.journal)
+                connection.execute(f"CREATE TEMP VIEW journal AS SELECT * FROM {journal}")
                 connection.execute(f"CREATE TEMP TABLE promised AS {_PROMISED}")
             yield connection, has_journal
     except duckdb.Error as error:
