@@ -71,10 +71,12 @@ class Voters(_Section, frozen=True):
 
 
 class Site(_Section, frozen=True):
-    """The vote server: so many processes with so many threads each."""
+    """The vote server: so many processes, each of which works on so many requests at a time."""
 
     workers: Processes = 2
     threads: Threads = 16
+    waiting: Annotated[int, Meta(ge=0, le=4096)] = 256  # requests, per worker; more are refused
+    wait_s: Positive = 2.0  # who has waited so long is refused
     port: Annotated[int, Meta(ge=0, le=65535)] = 0  # 0: any free one
     # `cached`: how old totals may be. memcached counts whole seconds, and 1 may end at once.
     totals_ttl_s: Annotated[int, Meta(ge=2, le=3600)] = 2

@@ -54,12 +54,27 @@ def test_it_names_every_route_and_method(app: "falcon.App[Any, Any]") -> None:
 
 
 class Case(NamedTuple):
-    """One way to an answer: what the mode does, and what is asked for."""
+    """One way to an answer: what the mode does, what is asked for, and whether others do so too."""
 
     method: str
     path: str
     body: bytes = b""
     does: tuple[str, Any] = ("accepts", Answer.STORED)
+    crowded: bool = False
+
+    def ask(self, folder: Path) -> DocumentedClient:
+        mode = Scripted()
+        setattr(mode, *self.does)
+        site = DocumentedClient(create_app(deployment(folder, threads=1, waiting=0), mode))
+        if self.crowded:
+            mode.while_finding = lambda: self.ask_of(site)
+            site.simulate_get(POLL)
+        else:
+            self.ask_of(site)
+        return site
+
+    def ask_of(self, site: DocumentedClient) -> None:
+        site.simulate_request(self.method, self.path, body=self.body)
 
 
 def cases() -> Iterator[Case]:
@@ -77,6 +92,7 @@ def cases() -> Iterator[Case]:
         yield Case(method, path.replace("town-hall", "elsewhere"), good)
         yield Case(method, path, good, ("polls", TotalsUnavailable()))
         yield Case(method, path, good, ("polls", ZeroDivisionError()))
+        yield Case(method, path, good, crowded=True)
         if method != "POST":
             yield Case(method, path)
     for method, path in reads("/health/ready"):
@@ -102,10 +118,7 @@ CANNOT_FAIL = ("/health/live", "/void", "/metrics", "/openapi.json")
 def test_each_answer_that_it_names_is_given_and_no_other(tmp_path: Path) -> None:
     seen = set()
     for number, case in enumerate(cases()):
-        mode = Scripted()
-        setattr(mode, *case.does)
-        site = DocumentedClient(create_app(deployment(tmp_path / str(number)), mode))
-        site.simulate_request(case.method, case.path, body=case.body)
+        site = case.ask(tmp_path / str(number))
         named, seen = site.named, seen | site.seen
     missed = {told for told in named - seen if told.path not in CANNOT_FAIL or told.status != 500}
     assert missed == set()

@@ -3,7 +3,6 @@
 import http.client
 import math
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -17,8 +16,6 @@ from harness.services.processes import Child, Supervisor
 
 STOP_LIMIT_S: Final = 15.0  # the site gives its requests under way 10 s
 ANSWER_LIMIT_S: Final = 2.0  # to one question whether it is ready
-WARM_UP_PER_THREAD: Final = 4  # the kernel deals connections to the workers, not quite evenly
-MOST_AT_ONCE: Final = 64  # more would only queue up in this process
 
 
 class SiteServer:
@@ -46,6 +43,12 @@ class SiteServer:
             return False
         return any(socket.status == psutil.CONN_LISTEN for socket in sockets)
 
+    def is_ready(self, workers: int) -> bool:
+        """Whether it says so, and each of so many workers has connected and takes votes."""
+        if not _says_ready(self.host, self.port):
+            return False
+        return sum(map(self.takes_votes, self.workers())) >= workers
+
     def stop(self) -> None:
         """Finish the requests under way and end; after STOP_LIMIT_S end in any case."""
         self.child.stop(STOP_LIMIT_S)
@@ -54,7 +57,7 @@ class SiteServer:
 def start_site(
     supervisor: Supervisor, deployment: Deployment, log: Path, cpus: frozenset[int] | None = None
 ) -> SiteServer:
-    """The deployment's site, ready for votes and warm; on any free port if the deployment's is 0.
+    """The deployment's site, ready for votes in all workers; on any free port if its port is 0.
 
     Raises PlanError when its port is in use, ServiceError when it does not become ready.
     """
@@ -64,10 +67,12 @@ def start_site(
         write_privately(msgspec.structs.replace(deployment, port=port), file)
         argv = [sys.executable, "-m", "harness.site", str(file)]
         child = supervisor.spawn("site", argv, log=log, cpus=cpus)
-        limit_s = deployment.plan.limits.start_s
-        supervisor.wait_until_ready(child, lambda: _is_ready(deployment.host, port), limit_s)
-        _warm_up(deployment, port)
-        return SiteServer(child, deployment.host, port)
+        site = SiteServer(child, deployment.host, port)
+        plan = deployment.plan
+        supervisor.wait_until_ready(
+            child, lambda: site.is_ready(plan.site.workers), plan.limits.start_s
+        )
+        return site
 
     if deployment.port == 0:
         return on_free_port(start)
@@ -81,19 +86,6 @@ def write_privately(deployment: Deployment, file: Path) -> None:
     deployment.write(file)
 
 
-def _warm_up(deployment: Deployment, port: int) -> None:
-    """Have every thread connect to its database, as those of a site that has run for years.
-
-    Otherwise the first vote of each, 2 % of a short load, takes ten times as long as any other.
-    Best effort: no thread can be chosen, but one that is still connecting takes no other request.
-    """
-    site = deployment.plan.site
-    requests = WARM_UP_PER_THREAD * site.workers * site.threads
-    with ThreadPoolExecutor(min(requests, MOST_AT_ONCE)) as asking:
-        for _ in range(requests):
-            asking.submit(_is_ready, deployment.host, port)
-
-
 def _is_worker(child: psutil.Process) -> bool:
     """Not a dead one that is not yet buried, nor a helper that Python may start beside them."""
     try:
@@ -103,7 +95,7 @@ def _is_worker(child: psutil.Process) -> bool:
         return False
 
 
-def _is_ready(host: str, port: int) -> bool:
+def _says_ready(host: str, port: int) -> bool:
     connection = http.client.HTTPConnection(host, port, timeout=ANSWER_LIMIT_S)
     try:
         connection.request("GET", "/health/ready")

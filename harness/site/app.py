@@ -6,7 +6,7 @@ from typing import Any, Final
 import falcon
 
 from harness.modes.mode import Mode
-from harness.plan import Deployment
+from harness.plan import Deployment, Site
 from harness.site import log, problem
 from harness.site.body import Void
 from harness.site.health import Live, Ready
@@ -18,6 +18,14 @@ from harness.site.sessions import Sessions
 from harness.site.votes import Votes
 
 _ALWAYS: Final = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
+DOOR_THREADS: Final = 16  # per worker: to read requests, refuse them, and say how the site fares
+MOST_ASKING: Final = 4  # whether the site is ready, at a time; a ping of the database each
+ASKING_WAIT_S: Final = 1.0  # who waits longer would not believe the answer
+
+
+def threads_of(site: Site) -> int:
+    """How many requests one worker can have inside: at work, waiting, and at the door."""
+    return site.threads + site.waiting + DOOR_THREADS
 
 
 class Response(falcon.Response):
@@ -29,16 +37,26 @@ class Response(falcon.Response):
 
 
 def create_app(deployment: Deployment, mode: Mode) -> "falcon.App[falcon.Request, Response]":
-    """The site in one process. Threads connect when they meet their first request."""
+    """The site in one process, its sessions connected. Raises RecordingError."""
     folder = Path(deployment.folder)
-    sessions = Sessions(deployment, mode)
-    meters = Meters(Page(folder / METRICS, deployment.plan.site.threads))
+    plan = deployment.plan.site
+    sessions = Sessions(
+        deployment,
+        mode,
+        plan.threads,
+        waiting=plan.waiting,
+        wait_s=plan.wait_s,
+        journal=plan.journal,
+    )
+    sessions.connect()
+    asking = Sessions(deployment, mode, 1, waiting=MOST_ASKING, wait_s=ASKING_WAIT_S, journal=False)
+    meters = Meters(Page(folder / METRICS, threads_of(plan)))
     resources = {
         "/polls/{poll}/votes": Votes(sessions, meters, folder),
         "/polls/{poll}/results": Results(sessions, meters),
         "/polls/{poll}": Question(sessions),
         "/health/live": Live(),
-        "/health/ready": Ready(sessions, folder),
+        "/health/ready": Ready(asking, folder),
         "/metrics": Exposition(folder),
         "/void": Void(),
     }

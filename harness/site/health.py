@@ -9,7 +9,7 @@ import msgspec
 from harness.history.recorder import RECORDING_FAILED
 from harness.site import problem
 from harness.site.openapi import Success, operation
-from harness.site.sessions import Sessions
+from harness.site.sessions import Loan, Sessions
 
 
 class Health(msgspec.Struct):
@@ -33,9 +33,14 @@ class Live:
 
 
 class Ready:
-    """A vote sent now could be taken in."""
+    """A vote sent now could be taken in, or is told at once to come again.
+
+    A site that refuses for a moment, because too many come at once, stays ready: whoever takes its
+    share of the voters away for that overloads the others.
+    """
 
     def __init__(self, sessions: Sessions, folder: Path) -> None:
+        """`sessions`: not those for votes, which may all be lent."""
         self._sessions = sessions
         self._recording_failed = folder / RECORDING_FAILED
 
@@ -47,13 +52,17 @@ class Ready:
     def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
         if self._recording_failed.exists():
             raise problem.not_ready("The journal cannot be written; make room and start again.")
-        try:
-            ready = self._sessions.current().is_ready()
-        except BaseException:
-            self._sessions.discard()
-            raise
-        if not ready:
-            raise problem.not_ready("What the mode stands on does not answer; see the log.")
+        with self._lend() as loan:
+            if not loan.session.is_ready():
+                raise problem.not_ready("What the mode stands on does not answer; see the log.")
         response.data = _READY
 
     on_head = on_get
+
+    def _lend(self) -> Loan:
+        try:
+            return self._sessions.lend()
+        except problem.Problem:
+            raise problem.not_ready(
+                "What the mode stands on has not answered others yet; ask again."
+            ) from None

@@ -110,6 +110,16 @@ def poll_unavailable() -> Problem:
     )
 
 
+def overloaded() -> Problem:
+    return Problem(
+        503,
+        "overloaded",
+        "Too many at once",
+        "More came at once than the site can serve, and nothing was written; "
+        "send it again, with the same id, after Retry-After.",
+    )
+
+
 def not_ready(detail: str) -> Problem:
     return Problem(503, "not-ready", "Not ready", detail)
 

@@ -8,11 +8,11 @@ import falcon
 import msgspec
 from msgspec import Meta
 
-from harness.modes.mode import Totals, TotalsUnavailable
+from harness.modes.mode import Session, Totals, TotalsUnavailable
 from harness.site import problem
 from harness.site.metrics import Meters, Request
 from harness.site.openapi import Success, operation
-from harness.site.polls import NO_POLL, find_poll
+from harness.site.polls import NO_POLL, find_poll, require_possible
 from harness.site.sessions import Sessions
 from harness.vote import Poll
 
@@ -49,8 +49,11 @@ class Results:
         meter.begin()
         status = 500
         try:
-            found = find_poll(self._sessions, poll)
-            response.data = msgspec.json.encode(_page(found, self._totals(found)))
+            require_possible(poll)
+            with self._sessions.lend() as loan:
+                found = find_poll(loan.session, poll)
+                totals = _totals(loan.session, found)
+            response.data = msgspec.json.encode(_page(found, totals))
             status = 200
         except problem.Problem as told:
             status = told.status
@@ -60,14 +63,12 @@ class Results:
 
     on_head = on_get
 
-    def _totals(self, poll: Poll) -> Totals:
-        try:
-            return self._sessions.current().totals(poll)
-        except TotalsUnavailable:
-            raise problem.poll_unavailable() from None
-        except BaseException:
-            self._sessions.discard()
-            raise
+
+def _totals(session: Session, poll: Poll) -> Totals:
+    try:
+        return session.totals(poll)
+    except TotalsUnavailable:
+        raise problem.poll_unavailable() from None
 
 
 def _page(poll: Poll, totals: Totals) -> ResultsPage:

@@ -22,12 +22,12 @@ from granian.server.mp import MPServer
 from harness.errors import PlanError, RecordingError
 from harness.modes.mode import Mode
 from harness.plan import Deployment
-from harness.site.app import create_app
+from harness.site.app import create_app, threads_of
 
 BACKLOG: Final = 4096  # a spike's connections wait here for accept; the kernel may cap it
 MAX_CONNECTIONS: Final = 16_384  # per worker. Granian's backpressure counts connections, also idle
 # ones kept alive, so it must exceed the voters; what bounds the work in progress is the threads.
-THREAD_IDLE_S: Final = 600  # Granian's longest: each new thread costs connections and a journal
+THREAD_IDLE_S: Final = 600  # Granian's longest; threads start when needed, and cost little
 STOP_WITHIN_S: Final = 10  # for requests under way at SIGTERM: twice the database's time-out
 WATCH_MASTER_S: Final = 0.25  # orphaned workers end within this
 
@@ -58,7 +58,7 @@ def serve(deployment: Deployment, mode: Mode, host: str, port: int) -> None:
         port=port,
         interface=Interfaces.WSGI,
         workers=site.workers,
-        blocking_threads=site.threads,
+        blocking_threads=threads_of(site),
         blocking_threads_idle_timeout=THREAD_IDLE_S,
         http=HTTPModes.http1,
         websockets=False,

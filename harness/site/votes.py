@@ -14,8 +14,8 @@ from harness.site import log, problem
 from harness.site.body import MAX_BODY_BYTES, read_body
 from harness.site.metrics import Meters, Request
 from harness.site.openapi import Success, operation
-from harness.site.polls import NO_POLL, find_poll
-from harness.site.sessions import Sessions
+from harness.site.polls import NO_POLL, find_poll, require_possible
+from harness.site.sessions import Loan, Sessions
 from harness.vote import MAX_CHOICES, VOTER_NAME, Vote, VoteId
 
 
@@ -48,7 +48,7 @@ _PROBLEM_OF: Final = {
 
 
 class Votes:
-    """Takes votes in through the thread's session."""
+    """Takes votes in through a session of the mode."""
 
     def __init__(self, sessions: Sessions, meters: Meters, folder: Path) -> None:
         self._sessions = sessions
@@ -89,13 +89,15 @@ class Votes:
 
     def _take_in(self, request: falcon.Request, poll_name: str) -> tuple[Answer, VoteId]:
         wish = self._read(request)
-        poll = find_poll(self._sessions, poll_name)
-        if poll.closed:
-            raise problem.poll_closed()
-        if wish.choice > len(poll.choices):
-            raise problem.bad_vote(f"choice must be from 1 to {len(poll.choices)} in this poll")
-        vote = Vote(VoteId(int(wish.vote, 16)), poll_name, wish.choice, wish.voter)
-        return self._accept(vote), vote.vote_id
+        require_possible(poll_name)
+        with self._sessions.lend() as loan:
+            poll = find_poll(loan.session, poll_name)
+            if poll.closed:
+                raise problem.poll_closed()
+            if wish.choice > len(poll.choices):
+                raise problem.bad_vote(f"choice must be from 1 to {len(poll.choices)} in this poll")
+            vote = Vote(VoteId(int(wish.vote, 16)), poll_name, wish.choice, wish.voter)
+            return self._accept(loan, vote), vote.vote_id
 
     def _read(self, request: falcon.Request) -> VoteRequest:
         try:
@@ -108,21 +110,18 @@ class Votes:
                 'such as {"vote": "00000000000000a1", "choice": 1, "voter": "v1"}'
             ) from None
 
-    def _accept(self, vote: Vote) -> Answer:
+    def _accept(self, loan: Loan, vote: Vote) -> Answer:
         try:
-            return self._sessions.current().accept(vote)
+            return loan.session.accept(vote)
         except RecordingError as error:
-            self._sessions.discard()
+            loan.discard()
             log.unforeseen("recording", error)
             note_recording_failed(self._folder, error)
             raise problem.recording_failed() from None
         except Exception as error:
-            self._sessions.discard()
+            loan.discard()
             log.unforeseen("accepting a vote", error)
             return Answer.UNKNOWN  # how far it came is anybody's guess
-        except BaseException:
-            self._sessions.discard()
-            raise
 
 
 def _explain(message: str) -> str:
