@@ -18,7 +18,7 @@ import msgspec
 
 from bench.figure import Figure, Measurement, Target, figure
 from bench.rounds import in_turn
-from harness.load.fleet import Fleet
+from harness.load.fleet import Fleet, LoadedSite
 from harness.plan import Arrivals, Plan
 from harness.run_folder import write_atomically
 from harness.services.cores import share_cores
@@ -63,7 +63,7 @@ def rate() -> list[Figure]:
     with Supervisor() as supervisor:
         folder = supervisor.temporary_directory()
         port = start_sink(supervisor, folder)
-        fleet = Fleet(PLAN, supervisor, "127.0.0.1", port, folder, folder)
+        fleet = Fleet(PLAN, supervisor, folder, LoadedSite("127.0.0.1", port, folder))
         rounds = in_turn(
             fleet.measure_ceiling, lambda: peer(supervisor, folder, port, 0.0).per_s, ROUNDS
         )
@@ -75,7 +75,7 @@ def generator_cpu_us(supervisor: Supervisor, folder: Path, port: int) -> float:
     """One round of the plan; per vote, in a fresh ledger."""
     ledgers = supervisor.temporary_directory()
     try:
-        fleet = Fleet(PLAN, supervisor, "127.0.0.1", port, ledgers, folder)
+        fleet = Fleet(PLAN, supervisor, folder, LoadedSite("127.0.0.1", port, ledgers))
         (report,) = fleet.run().reports.values()
     finally:
         supervisor.remove(ledgers)

@@ -21,7 +21,7 @@ from harness.faults.timetable import Timetable, applicable
 from harness.history.recorder import RECORDING_FAILED
 from harness.history.store import collect_journal, collect_ledger, write_parquet
 from harness.load.arrivals import planned_votes
-from harness.load.fleet import Fleet
+from harness.load.fleet import Fleet, LoadedSite
 from harness.modes.mode import Mode, daemons_of, voided_by
 from harness.plan import Plan
 from harness.run_folder import RunFolder, TrialFacts, TrialFolder, remove_raw
@@ -131,7 +131,8 @@ def drive_load(stage: Stage, stack: Stack, mode: Mode, trial: TrialFolder, notes
     logs = stage.logs / trial.name
     faults = applicable(plan.faults, mode.name, mode.queues, daemons_of(mode, plan))
     plan = msgspec.structs.replace(plan, faults=faults)
-    fleet = Fleet(plan, stage.supervisor, stack.site.host, stack.site.port, trial.raw, logs)
+    site = LoadedSite(stack.site.host, stack.site.port, trial.raw)
+    fleet = Fleet(plan, stage.supervisor, logs, site)
     if stage.ceiling_per_s is None:
         progress.step(trial.name, 5, "measure the generator's own ceiling")
     notes.keep(ceiling_per_s=stage.ceiling_per_s or fleet.measure_ceiling())

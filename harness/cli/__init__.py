@@ -22,6 +22,7 @@ VERBS: Final = (
     "simulate",
     "matrix",
     "capacity",
+    "check",
     "doctor",
 )
 

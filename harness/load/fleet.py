@@ -1,10 +1,11 @@
 """The generator processes of one load: started together, watched, never waited for without end."""
 
+import itertools
 import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -23,11 +24,19 @@ TICK_S: Final = 0.1
 STOP_S: Final = 5.0
 
 
+class LoadedSite(NamedTuple):
+    """A site to load, and where the ledgers of its voters go."""
+
+    host: str
+    port: int
+    ledger_folder: Path
+
+
 class FleetReport(NamedTuple):
     """How the load went, as far as the generators can tell."""
 
     start_ns: int  # CLOCK_MONOTONIC of the plan's second 0
-    reports: dict[int, GeneratorReport]
+    reports: dict[int, GeneratorReport]  # by number, from 1; of several sites, one after the other
     ended_early: tuple[int, ...]  # died: their ledgers are whole up to then
 
     @property
@@ -58,22 +67,12 @@ class FleetReport(NamedTuple):
 
 
 class Fleet:
-    """Plays a plan's load against one site."""
+    """Plays a plan's load against a site, or the same load against several at once."""
 
-    def __init__(
-        self,
-        plan: Plan,
-        supervisor: Supervisor,
-        host: str,
-        port: int,
-        ledger_folder: Path,
-        logs: Path,
-    ) -> None:
+    def __init__(self, plan: Plan, supervisor: Supervisor, logs: Path, *sites: LoadedSite) -> None:
         self._plan = plan
         self._supervisor = supervisor
-        self._host = host
-        self._port = port
-        self._ledger_folder = ledger_folder
+        self._sites = sites
         self._logs = logs
         self.children: list[Child] = []
         """The generators under way, or the last ones."""
@@ -85,7 +84,8 @@ class Fleet:
         """
         folder = self._supervisor.temporary_directory()
         try:
-            report = self._play(folder, folder, CEILING_S, lambda _: None, lambda _: None)
+            sites = [site._replace(ledger_folder=folder) for site in self._sites]
+            report = self._play(folder, sites, CEILING_S, lambda _: None, lambda _: None)
         finally:
             self._supervisor.remove(folder)
         if report.partial:
@@ -105,36 +105,38 @@ class Fleet:
         """
         folder = self._supervisor.temporary_directory()
         try:
-            return self._play(folder, self._ledger_folder, 0.0, on_start, on_tick)
+            return self._play(folder, self._sites, 0.0, on_start, on_tick)
         finally:
             self._supervisor.remove(folder)
 
     def _play(
         self,
         folder: Path,
-        ledger_folder: Path,
+        sites: Sequence[LoadedSite],
         void_for_s: float,
         on_start: Callable[[int], None],
         on_tick: Callable[[float], None],
     ) -> FleetReport:
-        shards = [
-            Shard(
+        generators = range(1, self._plan.voters.generators + 1)
+        shares = enumerate(itertools.product(sites, generators), start=1)
+        shards = {
+            number: Shard(
                 plan=self._plan,
                 generator=generator,
                 generators=self._plan.voters.generators,
-                host=self._host,
-                port=self._port,
-                ledger_folder=str(ledger_folder),
-                ready_file=str(folder / f"ready-{generator}"),
+                host=site.host,
+                port=site.port,
+                ledger_folder=str(site.ledger_folder),
+                ready_file=str(folder / f"ready-{number}"),
                 start_file=str(folder / "start"),
-                report_file=str(folder / f"report-{generator}.json"),
+                report_file=str(folder / f"report-{number}.json"),
                 void_for_s=void_for_s,
             )
-            for generator in range(1, self._plan.voters.generators + 1)
-        ]
-        children = self.children = [self._spawn(shard, folder) for shard in shards]
+            for number, (site, generator) in shares
+        }
+        children = self.children = [self._spawn(*share, folder) for share in shards.items()]
         try:
-            for shard, child in zip(shards, children, strict=True):
+            for shard, child in zip(shards.values(), children, strict=True):
                 is_ready = Path(shard.ready_file).exists
                 self._supervisor.wait_until_ready(child, is_ready, self._plan.limits.start_s)
             start_ns = time.monotonic_ns() + LEAD_NS
@@ -146,18 +148,18 @@ class Fleet:
                 child.stop(STOP_S)
         for child in children:
             require_no_failure(child)
-        found = {shard.generator: GeneratorReport.read(Path(shard.report_file)) for shard in shards}
-        reports = {generator: report for generator, report in found.items() if report}
+        found = {n: GeneratorReport.read(Path(shard.report_file)) for n, shard in shards.items()}
+        reports = {number: report for number, report in found.items() if report}
         return FleetReport(start_ns, reports, tuple(sorted(found.keys() - reports.keys())))
 
-    def _spawn(self, shard: Shard, folder: Path) -> Child:
-        path = folder / f"shard-{shard.generator}.json"
+    def _spawn(self, number: int, shard: Shard, folder: Path) -> Child:
+        path = folder / f"shard-{number}.json"
         shard.write(path)
         allowed = os.environ.get(ALLOW_TARGET)
         return self._supervisor.spawn(
-            f"generator {shard.generator}",
+            f"generator {number}",
             [sys.executable, "-m", "harness.load.generator", str(path)],
-            log=self._logs / f"generator-{shard.generator}.log",
+            log=self._logs / f"generator-{number}.log",
             cpus=share_cores().generator,
             env={ALLOW_TARGET: allowed} if allowed else None,
         )

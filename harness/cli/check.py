@@ -1,0 +1,217 @@
+"""`pollstorm check`: is this version slower or lossier than that one?"""
+
+import os
+import re
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from time import monotonic
+from typing import Final
+
+import click
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from harness.cli.progress import Audience
+from harness.cli.run import repeat_command
+from harness.errors import PlanError
+from harness.gate import history
+from harness.gate.check import MARGINS, Order, check_counts
+from harness.gate.check import check as check_versions
+from harness.gate.outcome import SCHEMA_VERSION, CheckResult, Side
+from harness.gate.outputs import annotations, junit, markdown, rows, sentence
+from harness.gate.versions import checked_out, working_copy
+from harness.modes.mode import find_mode
+from harness.run_folder import write_atomically
+from harness.services.interruption import interruptible
+from harness.services.processes import Supervisor
+from harness.slo import nearest
+
+MARGIN: Final = re.compile(r"([a-z0-9_]+)=(\d+(?:\.\d+)?)(%?)")
+STEP_SUMMARY: Final = "GITHUB_STEP_SUMMARY"
+ANNOTATED: Final = "GITHUB_ACTIONS"
+STYLES: Final = {"passed": "green", "failed": "red", "inconclusive": "yellow"}
+EPILOG: Final = """\b
+Examples:
+  pollstorm check --against main
+  pollstorm check --against HEAD~1 --modes direct,ticket --margin p50=3%
+  pollstorm check --calibrate
+  pollstorm check --baseline reports/check/check.json
+
+Exit codes: 0 no worse, 99 worse, 3 undecided. docs/check.md says how it decides.
+"""
+
+
+@click.command(epilog=EPILOG, short_help="Is this version slower or lossier than that one?")
+@click.option("--against", metavar="GIT_REF", help="Commit, branch or tag to compare with.")
+@click.option(
+    "--baseline", type=click.Path(path_type=Path), metavar="FILE",
+    help="Instead: the counts in an earlier check.json. Times are not compared with stored ones.",
+)  # fmt: skip
+@click.option("--calibrate", is_flag=True, help="Instead: this version against itself.")
+@click.option("--modes", default="direct,ticket", show_default=True, metavar="A,B")
+@click.option(
+    "--pairs", type=click.IntRange(8, 1000), default=40, show_default=True, metavar="N",
+    help="Slices of a second, of both versions at once.",
+)  # fmt: skip
+@click.option(
+    "--rate", type=click.FloatRange(10, 10_000), default=200.0, show_default=True,
+    metavar="VOTES_PER_S", help="For each version; well below what it can take.",
+)  # fmt: skip
+@click.option(
+    "--margin", "margins", multiple=True, metavar="p50=5%,cpu=5%",
+    help="How much worse is put up with; counts take numbers, as sql_statements=1.",
+)  # fmt: skip
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, metavar="N")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("reports/check"), show_default=True,
+    metavar="DIR", help="For check.json, junit.xml, summary.md and logs; replaced each time.",
+)  # fmt: skip
+@click.option(
+    "--history", "history_file", type=click.Path(path_type=Path), metavar="FILE",
+    help="Append the check here, a line of JSON; `pollstorm report FILE` draws the trend.",
+)  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print check.json instead of a table.")
+def check(
+    against: str | None,
+    baseline: Path | None,
+    calibrate: bool,
+    modes: str,
+    pairs: int,
+    rate: float,
+    margins: tuple[str, ...],
+    seed: int,
+    out: Path,
+    history_file: Path | None,
+    as_json: bool,
+) -> int:
+    """Compare this version with another: exact counts first, then both at once, side by side."""
+    if sum((against is not None, baseline is not None, calibrate)) != 1:
+        raise PlanError("give one of --against GIT_REF, --baseline FILE and --calibrate")
+    wanted = [name.strip() for name in modes.split(",") if name.strip()]
+    for name in wanted:
+        find_mode(name)
+    if not wanted:
+        raise PlanError("--modes: name at least one, for example direct")
+    order = Order(wanted, pairs, rate, margins_of(margins), seed)
+    stored = _stored(baseline) if baseline else None
+    console, begun_s = Audience(stderr=as_json), monotonic()
+    started_utc = datetime.now(UTC).isoformat(timespec="seconds")
+    logs = _logs(out)
+
+    def told(what: str) -> None:
+        console.print(f"[dim]{what}[/]", highlight=False, soft_wrap=True)
+
+    with interruptible(), Supervisor() as supervisor:
+        candidate = working_copy()
+        if stored:
+            before = stored.candidate
+            found = check_counts(stored, candidate, order, supervisor, logs, told)
+        else:
+            other = candidate if against is None else checked_out(against, supervisor)
+            before = Side(name=other.name, commit=other.commit)
+            found = check_versions((other, candidate), order, supervisor, logs, told)
+    result = CheckResult(
+        schema_version=SCHEMA_VERSION,
+        command=repeat_command(sys.argv[1:]),
+        started_utc=started_utc,
+        took_s=round(monotonic() - begun_s, 1),
+        baseline=before,
+        candidate=Side(name=candidate.name, commit=candidate.commit),
+        modes=found,
+    )
+    _write(out, result)
+    if history_file:
+        history.append(history_file, result)
+    if as_json:
+        sys.stdout.buffer.write((out / "check.json").read_bytes() + b"\n")
+    else:
+        print_check(result, console)
+        console.print(f"\nCheck: {out}", soft_wrap=True, highlight=False)
+    return result.exit_code
+
+
+def margins_of(texts: tuple[str, ...]) -> dict[str, float]:
+    """`p50=5%,cpu=3%` on top of the usual ones. Raises PlanError."""
+    margins = dict(MARGINS)
+    for text in (part.strip() for each in texts for part in each.split(",") if part.strip()):
+        match = MARGIN.fullmatch(text)
+        if not match:
+            raise PlanError(f"--margin {text!r}: write FIGURE=NUMBER, for example p50=5%")
+        name, number, percent = match.groups()
+        if name not in MARGINS:
+            raise PlanError(
+                f"--margin {text!r}: no figure {name!r}{nearest(name, MARGINS)}; "
+                f"known: {', '.join(MARGINS)}"
+            )
+        is_share = MARGINS[name] > 0
+        if is_share != bool(percent):
+            form = "a percentage, as 5%" if is_share else "a number, as 1"
+            raise PlanError(f"--margin {text!r}: {name} takes {form}")
+        margins[name] = float(number) / (100 if percent else 1)
+    return margins
+
+
+def print_check(result: CheckResult, console: Console) -> None:
+    """A line per figure, then the verdict and its reasons."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("mode", "figure"):
+        table.add_column(name, no_wrap=True)
+    for name in ("baseline", "candidate", "change", "margin"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("")
+    for mode, found in result.modes.items():
+        for number, row in enumerate(rows(found)):
+            table.add_row("" if number else mode, *row)
+    console.print(table)
+    found_at = [
+        f"{mode} {name} {timed.detectable:.1%}"
+        for mode, check in result.modes.items()
+        for name, timed in check.timed.items()
+        if timed.decides
+    ]
+    if found_at:
+        console.print(
+            f"\nWould have been found, 19 times in 20: {', '.join(found_at)}.", soft_wrap=True
+        )
+    style = STYLES[result.verdict]
+    console.print(
+        f"\n[bold {style}]{result.verdict.capitalize()}.[/] {sentence(result)}", soft_wrap=True
+    )
+    for mode, check in result.modes.items():
+        for reason in check.reasons:
+            console.print(f"  {mode}: {reason}", soft_wrap=True, highlight=False)
+
+
+def _write(out: Path, result: CheckResult) -> None:
+    write_atomically(out / "check.json", msgspec.json.format(msgspec.json.encode(result)))
+    write_atomically(out / "junit.xml", junit(result))
+    summary = markdown(result)
+    write_atomically(out / "summary.md", summary.encode())
+    if path := os.environ.get(STEP_SUMMARY):
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.write(summary)
+    if os.environ.get(ANNOTATED):
+        for line in annotations(result):
+            click.echo(line, err=True)
+
+
+def _logs(out: Path) -> Path:
+    logs = out / "logs"
+    try:
+        logs.mkdir(parents=True, exist_ok=True)
+        for old in logs.glob("*.log"):
+            old.unlink()
+    except OSError as error:
+        raise PlanError(f"--out {out}: {error.strerror}; name a folder of yours") from error
+    return logs
+
+
+def _stored(path: Path) -> CheckResult:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=CheckResult)
+    except OSError as error:
+        raise PlanError(f"--baseline {path}: {error.strerror}") from error
+    except msgspec.MsgspecError as error:
+        raise PlanError(f"--baseline {path} is no check.json: {error}") from error

@@ -1,0 +1,226 @@
+"""A check: two versions, mode by mode, first by what has no noise, then in a duet."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import msgspec
+
+from harness.analysis.duet import Effect, Judgement, Pairs, compare
+from harness.errors import PlanError
+from harness.gate.counts import count
+from harness.gate.duet import SIDES, Duet, play, pooled
+from harness.gate.outcome import CheckResult, Compared, Counts, ModeCheck, Timed, Verdict, Votes
+from harness.gate.versions import Version
+from harness.modes.mode import find_mode
+from harness.services.processes import Supervisor
+
+COUNTED: Final = (
+    "memcached_commands",
+    "memcached_round_trips",
+    "sql_statements",
+    "sql_round_trips",
+)
+DECIDING: Final = {"p50": "p50_ms", "cpu": "cpu_ms"}
+"""Figures by which a check fails. Of the median and the processor time two equal versions differ
+by 2 to 4 % in a slice; of the p99 by 15 %, so that is advice."""
+ADVICE: Final = {"p99": "p99_ms"}
+MARGINS: Final = {"p50": 0.05, "cpu": 0.05, "p99": 0.25} | dict.fromkeys(COUNTED, 0.0)
+SAID: Final = {
+    "p50": "the median latency",
+    "cpu": "the processor time per vote",
+    "p99": "the p99 latency",
+    "memcached_commands": "memcached commands per vote",
+    "memcached_round_trips": "round trips to memcached per vote",
+    "sql_statements": "SQL statements per vote",
+    "sql_round_trips": "round trips to the database per vote",
+}
+
+
+class Order(NamedTuple):
+    """What is to be checked, and how closely."""
+
+    modes: Sequence[str]
+    pairs: int
+    rate_per_s: float
+    margins: Mapping[str, float]
+    seed: int
+
+
+class Findings(NamedTuple):
+    """One mode's, before they are judged; `duet` None: only counts were compared."""
+
+    counts: dict[str, Counts]
+    duet: Duet | None
+    extended: bool = False
+
+
+def check(
+    versions: tuple[Version, Version],
+    order: Order,
+    supervisor: Supervisor,
+    logs: Path,
+    told: Callable[[str], None],
+) -> dict[str, ModeCheck]:
+    """Every mode's check. `told` hears what is being done. Raises PollstormError.
+
+    A mode that the first pairs leave open is played once more, with as many again.
+    """
+    found: dict[str, Findings] = {}
+    for mode in order.modes:
+        counts = {}
+        for side, version in zip(SIDES, versions, strict=True):
+            told(f"{mode}: counting what a vote costs the {side} ({version.commit})")
+            counts[side] = count(version, mode, supervisor, logs)
+        told(f"{mode}: both versions at once, {order.pairs} pairs of slices")
+        duet = play(versions, mode, order.pairs, order.rate_per_s, order.seed, supervisor, logs)
+        found[mode] = Findings(counts, duet)
+    judged = judge(found, order)
+    for mode in [name for name, result in judged.items() if result.verdict == "inconclusive"]:
+        told(f"{mode}: undecided, {order.pairs} pairs more")
+        before = found[mode].duet
+        assert before is not None
+        more = play(
+            versions, mode, order.pairs, order.rate_per_s, order.seed + 100, supervisor, logs
+        )
+        found[mode] = found[mode]._replace(duet=pooled([before, more]), extended=True)
+        judged = judge(found, order)
+    return judged
+
+
+def check_counts(
+    stored: CheckResult,
+    version: Version,
+    order: Order,
+    supervisor: Supervisor,
+    logs: Path,
+    told: Callable[[str], None],
+) -> dict[str, ModeCheck]:
+    """What the version costs per vote, against what an earlier check counted for its candidate.
+
+    Raises PlanError when that check had none of a mode.
+    """
+    for mode in order.modes:
+        if mode not in stored.modes:
+            raise PlanError(
+                f"--baseline: that check has no mode {mode}; it has {', '.join(stored.modes)}"
+            )
+    found = {}
+    for mode in order.modes:
+        told(f"{mode}: counting what a vote costs ({version.commit})")
+        now = count(version, mode, supervisor, logs)
+        before = {name: each.candidate for name, each in stored.modes[mode].counts.items()}
+        then = msgspec.structs.replace(now, lost=0, doubled=0, **before)
+        found[mode] = Findings({"baseline": then, "candidate": now}, None)
+    return judge(found, order)
+
+
+def judge(found: Mapping[str, Findings], order: Order) -> dict[str, ModeCheck]:
+    """All modes together, because each figure is another chance of a false alarm."""
+    deciding = _effects(found, order, DECIDING)
+    advice = _effects(found, order, ADVICE)
+    return {
+        mode: _judged(mode, findings, order, deciding.get(mode, {}), advice.get(mode, {}))
+        for mode, findings in found.items()
+    }
+
+
+def _effects(
+    found: Mapping[str, Findings], order: Order, figures: Mapping[str, str]
+) -> dict[str, dict[str, Effect]]:
+    pairs = [
+        Pairs(
+            f"{mode} {figure}",
+            getattr(findings.duet.slices["baseline"], field),
+            getattr(findings.duet.slices["candidate"], field),
+            order.margins[figure],
+        )
+        for mode, findings in found.items()
+        if findings.duet
+        for figure, field in figures.items()
+    ]
+    effects: dict[str, dict[str, Effect]] = {}
+    for effect in compare(pairs, order.seed) if pairs else ():
+        mode, _, figure = effect.figure.partition(" ")
+        effects.setdefault(mode, {})[figure] = effect
+    return effects
+
+
+def _judged(
+    mode: str,
+    findings: Findings,
+    order: Order,
+    deciding: Mapping[str, Effect],
+    advice: Mapping[str, Effect],
+) -> ModeCheck:
+    counts = {name: _compared(name, findings.counts, order.margins[name]) for name in COUNTED}
+    votes = findings.duet.votes if findings.duet else {}
+    failures = [
+        f"{_capital(SAID[name])}: {each.candidate:g}, {each.baseline:g} before."
+        for name, each in counts.items()
+        if each.worse
+    ]
+    failures += _failures_of_votes(mode, findings)
+    failures += [
+        f"{_capital(SAID[figure])} is {effect.change:+.1%} (95 % interval {effect.low:+.1%} to "
+        f"{effect.high:+.1%}), more than {effect.margin:.0%} are put up with."
+        for figure, effect in deciding.items()
+        if effect.judgement is Judgement.WORSE
+    ]
+    doubts = list(findings.duet.doubts if findings.duet else ())
+    doubts += [
+        f"{_capital(SAID[figure])} may have changed by {effect.low:+.1%} to {effect.high:+.1%}: "
+        f"too uncertain for a margin of {effect.margin:.0%}."
+        for figure, effect in deciding.items()
+        if effect.judgement is Judgement.UNDECIDED
+    ]
+    verdict: Verdict = "failed" if failures else "inconclusive" if doubts else "passed"
+    return ModeCheck(
+        verdict=verdict,
+        reasons=(*failures, *doubts),
+        counts=counts,
+        timed={
+            **{figure: _timed(effect, decides=True) for figure, effect in deciding.items()},
+            **{figure: _timed(effect, decides=False) for figure, effect in advice.items()},
+        },
+        votes=dict(votes),
+        extended=findings.extended,
+    )
+
+
+def _failures_of_votes(mode: str, findings: Findings) -> list[str]:
+    """A mode that promises must keep every vote; of one that does not, losses are only told."""
+    if not find_mode(mode).promises:
+        return []
+    of: list[Counts | Votes] = [findings.counts["candidate"]]
+    if findings.duet:
+        of.append(findings.duet.votes["candidate"])
+    lost, doubled = sum(each.lost for each in of), sum(each.doubled for each in of)
+    failures = [f"{lost} acknowledged votes were lost."] if lost else []
+    return failures + ([f"{doubled} votes reached the database twice."] if doubled else [])
+
+
+def _compared(name: str, counts: Mapping[str, Counts], margin: float) -> Compared:
+    baseline, candidate = (float(getattr(counts[side], name)) for side in SIDES)
+    return Compared(
+        baseline=baseline, candidate=candidate, margin=margin, worse=candidate > baseline + margin
+    )
+
+
+def _timed(effect: Effect, *, decides: bool) -> Timed:
+    return Timed(
+        pairs=effect.pairs,
+        change=effect.change,
+        low=effect.low,
+        high=effect.high,
+        p_value=effect.p_value,
+        margin=effect.margin,
+        detectable=effect.detectable,
+        judgement=effect.judgement.value,
+        decides=decides,
+    )
+
+
+def _capital(text: str) -> str:
+    """As at a sentence's beginning; `SQL` stays as it is."""
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,216 @@
+"""A duet: both versions at once, under the same arrivals, slice by slice.
+
+Both are started, warmed up and loaded well below what they can take; then the time is cut into
+slices, and each figure of a slice is taken from both. Half-way both are started afresh in the
+other order, since whoever was first may have the better place in the machine.
+"""
+
+import itertools
+import math
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from time import monotonic_ns
+from typing import Final, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.analysis.validity import WAKE_LAG_P99_MS
+from harness.gate.outcome import Votes
+from harness.gate.sites import RunningSite, running
+from harness.gate.versions import Version
+from harness.history.ledger import LEDGER_DTYPE, RequestKind
+from harness.load.fleet import Fleet
+from harness.plan import Arrivals, Plan
+from harness.services.processes import Supervisor
+from harness.vote import Outcome
+
+Rows: TypeAlias = npt.NDArray[np.void]
+
+SLICE_S: Final = 1.0  # long enough for a median of some hundred votes, short against the noise
+WARM_UP_S: Final = 2.0  # threads connect, and the database's pages come into its memory
+TAIL_S: Final = 0.5  # after the last slice, so that it is a whole one
+ROUNDS: Final = 2
+REFUSED_SHARE: Final = 0.001  # of the votes: with more, the load was not well below what it takes
+SIDES: Final = ("baseline", "candidate")
+
+
+class Slices(NamedTuple):
+    """Each figure of one side, slice by slice; larger is worse."""
+
+    p50_ms: list[float]
+    p99_ms: list[float]
+    cpu_ms: list[float]  # of all its services, per vote
+
+
+class Duet(NamedTuple):
+    """By side, what was measured; `doubts`: whole sentences, why it proves nothing."""
+
+    slices: dict[str, Slices]
+    votes: dict[str, Votes]
+    doubts: tuple[str, ...]
+
+
+class Moment(NamedTuple):
+    """When the processor time of both sides was read, and how much each had used."""
+
+    at_ns: int
+    cpu_ns: tuple[int, int]
+
+
+def play(
+    versions: tuple[Version, Version],
+    mode: str,
+    pairs: int,
+    rate_per_s: float,
+    seed: int,
+    supervisor: Supervisor,
+    logs: Path,
+) -> Duet:
+    """Both sides' slices: at least so many pairs. Raises PollstormError."""
+    each = -(-pairs // ROUNDS)
+    played = [
+        _round(versions, mode, each, rate_per_s, seed + number, supervisor, logs, number)
+        for number in range(ROUNDS)
+    ]
+    return pooled(played)
+
+
+def pooled(duets: Sequence[Duet]) -> Duet:
+    """All their slices and votes together."""
+    slices = {
+        side: Slices(
+            *(
+                [value for duet in duets for value in getattr(duet.slices[side], figure)]
+                for figure in Slices._fields
+            )
+        )
+        for side in SIDES
+    }
+    votes = {
+        side: Votes(
+            acknowledged=sum(duet.votes[side].acknowledged for duet in duets),
+            lost=sum(duet.votes[side].lost for duet in duets),
+            doubled=sum(duet.votes[side].doubled for duet in duets),
+        )
+        for side in SIDES
+    }
+    return Duet(slices, votes, tuple(doubt for duet in duets for doubt in duet.doubts))
+
+
+def _round(
+    versions: tuple[Version, Version],
+    mode: str,
+    slices: int,
+    rate_per_s: float,
+    seed: int,
+    supervisor: Supervisor,
+    logs: Path,
+    number: int,
+) -> Duet:
+    """Start both, in an order that the round's number decides, and load them together."""
+    folder = supervisor.temporary_directory()
+    order = SIDES if number % 2 == 0 else SIDES[::-1]
+    sites: dict[str, RunningSite] = {}
+    with ExitStack() as ending:
+        for side in order:
+            log = logs / f"{mode}-{side}-{number + 1}.log"
+            version = versions[SIDES.index(side)]
+            sites[side] = ending.enter_context(running(version, mode, supervisor, log))
+            (folder / side).mkdir()
+        loaded = [sites[side].loaded(folder / side) for side in order]
+        plan = Plan(
+            scenario="duet",
+            duration_s=WARM_UP_S + slices * SLICE_S + TAIL_S,
+            seed=seed,
+            arrivals=Arrivals(trickle_per_s=rate_per_s),
+        )
+        moments: list[Moment] = []
+
+        def look(elapsed_s: float) -> None:
+            if elapsed_s >= WARM_UP_S + len(moments) * SLICE_S and len(moments) <= slices:
+                used = tuple(sites[side].cpu_ns() for side in SIDES)
+                moments.append(Moment(monotonic_ns(), (used[0], used[1])))
+
+        Fleet(plan, supervisor, logs, *loaded).run(on_tick=look)
+        ledgers = {side: _ledger(folder / side) for side in SIDES}
+        votes = {side: _votes(sites[side], ledgers[side]) for side in SIDES}
+    supervisor.remove(folder)
+    found = paired(
+        {
+            side: sliced(ledgers[side], [(at, cpu[n]) for at, cpu in moments])
+            for n, side in enumerate(SIDES)
+        }
+    )
+    doubts = [doubt for side in SIDES for doubt in _doubts(side, ledgers[side])]
+    if len(moments) <= slices:
+        doubts.append(f"Only {len(moments) - 1} of {slices} slices could be measured.")
+    return Duet(found, votes, tuple(doubts))
+
+
+def sliced(ledger: Rows, moments: Sequence[tuple[int, int]]) -> Slices:
+    """The figures between each two moments, of the votes that were sent then; NaN without any.
+
+    A moment is a time and the processor time used up to it, in ns.
+    """
+    slices = Slices([], [], [])
+    sent_ns, answered_ns = ledger["sent_ns"], ledger["answered_ns"]
+    for (begin_ns, before_ns), (end_ns, after_ns) in itertools.pairwise(moments):
+        here = (sent_ns >= begin_ns) & (sent_ns < end_ns)
+        took_ms = (answered_ns[here] - sent_ns[here]) / 1e6
+        sent = len(took_ms)
+        slices.p50_ms.append(float(np.median(took_ms)) if sent else math.nan)
+        slices.p99_ms.append(float(np.quantile(took_ms, 0.99)) if sent else math.nan)
+        slices.cpu_ms.append((after_ns - before_ns) / 1e6 / sent if sent else math.nan)
+    return slices
+
+
+def paired(slices: dict[str, Slices]) -> dict[str, Slices]:
+    """Only the slices in which both sides were sent votes."""
+    whole = [
+        number
+        for number, both in enumerate(zip(*(each.p50_ms for each in slices.values()), strict=True))
+        if not any(map(math.isnan, both))
+    ]
+    return {
+        side: Slices(*([figure[number] for number in whole] for figure in each))
+        for side, each in slices.items()
+    }
+
+
+def _ledger(folder: Path) -> Rows:
+    """All votes that were sent and answered."""
+    files = sorted(folder.glob("ledger-*.bin"))
+    rows: Rows = np.concatenate([np.fromfile(file, LEDGER_DTYPE) for file in files])
+    votes: Rows = rows[(rows["answered_ns"] > 0) & (rows["kind"] == RequestKind.VOTE)]
+    return votes
+
+
+def _votes(site: RunningSite, ledger: Rows) -> Votes:
+    """What became of them, by that version's own database."""
+    acknowledged = set(ledger["vote"][ledger["outcome"] == Outcome.ACKNOWLEDGED].tolist())
+    ballots = site.settled_ballots(len(acknowledged))
+    return Votes(
+        acknowledged=len(acknowledged),
+        lost=len(acknowledged - ballots.keys()),
+        doubled=sum(deliveries > 1 for deliveries in ballots.values()),
+    )
+
+
+def _doubts(side: str, ledger: Rows) -> list[str]:
+    """Whether the generator was starved, or the load not well below what the site takes."""
+    doubts = []
+    woke_ns = ledger["sent_ns"] - np.maximum(ledger["planned_ns"], ledger["taken_ns"])
+    late_ms = float(np.quantile(woke_ns, 0.99)) / 1e6 if len(woke_ns) else 0.0
+    if late_ms > WAKE_LAG_P99_MS:
+        doubts.append(
+            f"The load generator was starved: beside the {side} free users woke {late_ms:.0f} ms "
+            f"late (p99), {WAKE_LAG_P99_MS:.0f} ms are allowed."
+        )
+    taken = np.count_nonzero(ledger["outcome"] == Outcome.ACKNOWLEDGED)
+    if len(ledger) - taken > REFUSED_SHARE * len(ledger):
+        doubts.append(
+            f"The {side} took only {taken:,} of {len(ledger):,} votes: the rate is too high for it."
+        )
+    return doubts

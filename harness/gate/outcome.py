@@ -1,0 +1,100 @@
+"""`check.json`: what a check found, with the unit in each name."""
+
+from typing import Final, Literal
+
+import msgspec
+
+from harness.errors import Exit
+
+SCHEMA_VERSION: Final = 1
+Verdict = Literal["passed", "failed", "inconclusive"]
+EXITS: Final[dict[str, Exit]] = {
+    "passed": Exit.OK,
+    "failed": Exit.BROKEN_PROMISE,
+    "inconclusive": Exit.INCONCLUSIVE,
+}
+
+
+class Counts(msgspec.Struct, frozen=True, kw_only=True):
+    """What the median vote costs the site, and what became of all that were cast one by one."""
+
+    memcached_commands: float
+    memcached_round_trips: float
+    sql_statements: float
+    sql_round_trips: float
+    acknowledged: int
+    lost: int
+    doubled: int
+
+
+class Compared(msgspec.Struct, frozen=True, kw_only=True):
+    """One exact count of both versions; None: that version was not there to be counted."""
+
+    baseline: float
+    candidate: float
+    margin: float  # how many more are put up with
+    worse: bool
+
+
+class Timed(msgspec.Struct, frozen=True, kw_only=True):
+    """One timed figure of both versions; shares, so 0.05 is 5 % more."""
+
+    pairs: int
+    change: float  # Hodges-Lehmann
+    low: float  # of the 95 % interval
+    high: float
+    p_value: float  # one-sided, corrected for all figures that decide
+    margin: float
+    detectable: float  # the smallest true change that this check would have found
+    judgement: Literal["worse", "not worse", "undecided"]
+    decides: bool  # otherwise it is advice
+
+
+class Votes(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one version's votes under the duet's load."""
+
+    acknowledged: int
+    lost: int
+    doubled: int
+
+
+class ModeCheck(msgspec.Struct, frozen=True, kw_only=True):
+    """One mode. `reasons`: whole sentences, why it is not passed."""
+
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    counts: dict[str, Compared]
+    timed: dict[str, Timed]  # empty where only counts were compared
+    votes: dict[str, Votes]  # by side: baseline, candidate
+    extended: bool  # whether more pairs were played because the first left it open
+
+
+class Side(msgspec.Struct, frozen=True, kw_only=True):
+    """A version."""
+
+    name: str
+    commit: str
+
+
+class CheckResult(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole check."""
+
+    schema_version: int
+    command: str  # repeats the check
+    started_utc: str
+    took_s: float
+    baseline: Side
+    candidate: Side
+    modes: dict[str, ModeCheck]
+
+    @property
+    def verdict(self) -> Verdict:
+        """Failed if a mode failed; else inconclusive if one is."""
+        found = {mode.verdict for mode in self.modes.values()}
+        if "failed" in found:
+            return "failed"
+        return "inconclusive" if "inconclusive" in found or not found else "passed"
+
+    @property
+    def exit_code(self) -> Exit:
+        return EXITS[self.verdict]

@@ -1,0 +1,107 @@
+"""What a check says to people and to CI servers: lines, Markdown, JUnit XML, annotations."""
+
+from collections.abc import Iterator
+from typing import Final
+from xml.etree import ElementTree as Xml
+
+from harness.gate.outcome import CheckResult, ModeCheck, Timed
+
+MOST_ANNOTATIONS: Final = 10  # that GitHub shows of one step
+LEVELS: Final = {"failed": "error", "inconclusive": "warning"}
+MARKS: Final = {"passed": "✓", "failed": "✗", "inconclusive": "?"}
+
+
+def change(timed: Timed) -> str:
+    """`+1.2 % (−0.3 to +2.6)`."""
+    return f"{_percent(timed.change)} % ({_percent(timed.low)} to {_percent(timed.high)})"
+
+
+def sentence(result: CheckResult) -> str:
+    """The whole check in one sentence."""
+    candidate = f"{result.candidate.name} ({result.candidate.commit})"
+    baseline = f"{result.baseline.name} ({result.baseline.commit})"
+    said = {
+        "passed": f"{candidate} is no worse than {baseline}.",
+        "failed": f"{candidate} is worse than {baseline}.",
+        "inconclusive": f"Whether {candidate} is worse than {baseline} could not be decided.",
+    }
+    return said[result.verdict]
+
+
+def markdown(result: CheckResult) -> str:
+    """For a step's summary."""
+    lines = [f"### {MARKS[result.verdict]} pollstorm check: {result.verdict}", ""]
+    lines += [sentence(result), ""]
+    lines += [
+        "| mode | figure | baseline | candidate | change | margin | |",
+        "|---|---|--:|--:|--:|--:|---|",
+    ]
+    for mode, found in result.modes.items():
+        lines += [f"| {mode} | {' | '.join(row)} |" for row in rows(found)]
+    reasons = list(_reasons(result))
+    lines += ["", *(f"* **{mode}**: {reason}" for mode, reason in reasons)]
+    lines += ["", f"Took {result.took_s:.0f} s. Repeat: `{result.command}`", ""]
+    return "\n".join(lines)
+
+
+def rows(found: ModeCheck) -> Iterator[tuple[str, str, str, str, str, str]]:
+    """Figure, baseline, candidate, change, margin and remark of each."""
+    for name, count in found.counts.items():
+        yield (
+            name.replace("_", " "), f"{count.baseline:g}", f"{count.candidate:g}",
+            f"{count.candidate - count.baseline:+g}", f"+{count.margin:g}",
+            "worse" if count.worse else "",
+        )  # fmt: skip
+    for name, timed in found.timed.items():
+        remark = timed.judgement if timed.decides else f"{timed.judgement}, advice only"
+        yield name, "", "", change(timed), f"+{timed.margin:.0%}", remark
+
+
+def annotations(result: CheckResult) -> list[str]:
+    """GitHub's workflow commands, one for each reason, failures first."""
+    found = [
+        f"::{LEVELS[result.modes[mode].verdict]} title=pollstorm {mode}::{_escaped(reason)}"
+        for mode, reason in sorted(
+            _reasons(result), key=lambda each: result.modes[each[0]].verdict != "failed"
+        )
+    ]
+    return found[:MOST_ANNOTATIONS]
+
+
+def junit(result: CheckResult) -> bytes:
+    """One case per mode and figure; what could not be decided is an error."""
+    suite = Xml.Element("testsuite", name="pollstorm.check", timestamp=result.started_utc)
+    for mode, found in result.modes.items():
+        for name, worse in (
+            *((name, count.worse) for name, count in found.counts.items()),
+            *((n, t.judgement == "worse") for n, t in found.timed.items() if t.decides),
+        ):
+            case = _case(suite, mode, name)
+            if worse:
+                Xml.SubElement(case, "failure", message=f"{name} is worse")
+        case = _case(suite, mode, "verdict")
+        tag = {"failed": "failure", "inconclusive": "error"}.get(found.verdict)
+        if tag:
+            message = found.reasons[0] if found.reasons else found.verdict
+            Xml.SubElement(case, tag, message=message).text = "\n".join(found.reasons)
+    for attribute, tag in (("tests", "testcase"), ("failures", "failure"), ("errors", "error")):
+        suite.set(attribute, str(sum(1 for _ in suite.iter(tag))))
+    Xml.indent(suite)
+    document: bytes = Xml.tostring(suite, encoding="utf-8", xml_declaration=True)
+    return document + b"\n"
+
+
+def _case(suite: Xml.Element, mode: str, name: str) -> Xml.Element:
+    return Xml.SubElement(suite, "testcase", classname=f"pollstorm.check.{mode}", name=name)
+
+
+def _reasons(result: CheckResult) -> Iterator[tuple[str, str]]:
+    return ((mode, reason) for mode, found in result.modes.items() for reason in found.reasons)
+
+
+def _percent(share: float) -> str:
+    return f"{share * 100:+.1f}".replace("-", "−")
+
+
+def _escaped(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")

@@ -1,0 +1,245 @@
+"""The gate: what fails a check, what leaves it open, and how it says so."""
+
+from pathlib import Path
+from random import Random
+from xml.etree import ElementTree as Xml
+
+import msgspec
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from harness.cli.check import check as verb
+from harness.cli.check import margins_of
+from harness.errors import Exit, PlanError
+from harness.gate import history
+from harness.gate.check import MARGINS, Findings, Order, judge
+from harness.gate.duet import SIDES, Duet, Slices, paired, pooled, sliced
+from harness.gate.outcome import CheckResult, Counts, ModeCheck, Side, Votes
+from harness.gate.outputs import MOST_ANNOTATIONS, annotations, junit, markdown
+from harness.gate.versions import checked_out, working_copy
+from harness.history.ledger import LEDGER_DTYPE
+from harness.services.processes import Supervisor
+
+COUNTS = Counts(
+    memcached_commands=3,
+    memcached_round_trips=2,
+    sql_statements=0,
+    sql_round_trips=0,
+    acknowledged=251,
+    lost=0,
+    doubled=0,
+)
+KEPT = Votes(acknowledged=8000, lost=0, doubled=0)
+
+
+def order(**margins: float) -> Order:
+    return Order(["ticket"], 40, 200.0, MARGINS | margins, seed=1)
+
+
+def duet(
+    slower: float = 0.0, *, noise: float = 0.01, doubts: tuple[str, ...] = (), pairs: int = 40
+) -> Duet:
+    random = Random(1)
+    slices = {side: Slices([], [], []) for side in SIDES}
+    for _ in range(pairs):
+        machine = random.uniform(1.0, 2.0)
+        for side in SIDES:
+            factor = 1 + slower if side == "candidate" else 1.0
+            for figure in slices[side]:
+                figure.append(machine * factor * random.lognormvariate(0, noise))
+    return Duet(slices, dict.fromkeys(SIDES, KEPT), doubts)
+
+
+def judged(found: Findings, mode: str = "ticket", **margins: float) -> ModeCheck:
+    return judge({mode: found}, order(**margins))[mode]
+
+
+def counts(**changes: float) -> dict[str, Counts]:
+    return {"baseline": COUNTS, "candidate": msgspec.structs.replace(COUNTS, **changes)}
+
+
+def test_the_same_version_passes() -> None:
+    found = judged(Findings(counts(), duet()))
+    assert (found.verdict, found.reasons) == ("passed", ())
+
+
+def test_a_single_command_more_per_vote_fails_unless_it_is_put_up_with() -> None:
+    found = judged(Findings(counts(memcached_commands=4), duet()))
+    assert found.verdict == "failed"
+    assert found.reasons == ("Memcached commands per vote: 4, 3 before.",)
+    allowed = judged(Findings(counts(memcached_commands=4), duet()), memcached_commands=1)
+    assert allowed.verdict == "passed"
+
+
+def test_a_command_less_is_no_failure() -> None:
+    assert judged(Findings(counts(memcached_commands=2), duet())).verdict == "passed"
+
+
+def test_ten_per_cent_slower_fails_and_says_by_how_much() -> None:
+    found = judged(Findings(counts(), duet(0.10)))
+    assert found.verdict == "failed"
+    assert any(reason.startswith("The median latency is +") for reason in found.reasons)
+    assert found.timed["p50"].change == pytest.approx(0.10, abs=0.02)
+
+
+def test_a_p99_that_grew_is_advice_only() -> None:
+    each = duet()
+    worse = each.slices["candidate"]._replace(p99_ms=[9.0] * 40)
+    found = judged(Findings(counts(), each._replace(slices=each.slices | {"candidate": worse})))
+    assert (found.verdict, found.timed["p99"].judgement) == ("passed", "worse")
+    assert not found.timed["p99"].decides
+
+
+def test_noise_beyond_the_margin_is_inconclusive() -> None:
+    found = judged(Findings(counts(), duet(noise=0.3)))
+    assert found.verdict == "inconclusive"
+    assert "too uncertain" in found.reasons[0]
+
+
+def test_a_starved_generator_is_inconclusive_but_exact_counts_still_fail() -> None:
+    starved = duet(doubts=("The load generator was starved.",))
+    assert judged(Findings(counts(), starved)).verdict == "inconclusive"
+    assert judged(Findings(counts(sql_statements=1), starved)).verdict == "failed"
+
+
+def test_a_lost_vote_fails_a_mode_that_promises_and_is_told_of_one_that_does_not() -> None:
+    lossy = duet()._replace(
+        votes={"baseline": KEPT, "candidate": Votes(acknowledged=9, lost=2, doubled=0)}
+    )
+    assert judged(Findings(counts(), lossy)).reasons == ("2 acknowledged votes were lost.",)
+    assert judged(Findings(counts(), lossy), mode="classic").verdict == "passed"
+
+
+def test_counts_alone_can_be_compared_with_stored_ones() -> None:
+    found = judged(Findings(counts(), None))
+    assert (found.verdict, found.timed, found.votes) == ("passed", {}, {})
+
+
+def test_slices_are_cut_by_when_votes_were_sent() -> None:
+    ledger = np.zeros(4, LEDGER_DTYPE)
+    ledger["sent_ns"] = np.array([0, 1, 2, 12]) * 10**6 + 10**9
+    ledger["answered_ns"] = ledger["sent_ns"] + np.array([1, 2, 9, 5]) * 10**6
+    moments = [
+        (10**9 + at * 10**6, used * 10**6) for at, used in ((0, 0), (10, 6), (20, 10), (30, 10))
+    ]
+    slices = sliced(ledger, moments)
+    assert slices.p50_ms[:2] == [2.0, 5.0]
+    assert slices.cpu_ms[:2] == [2.0, 4.0]
+    assert np.isnan(slices.p50_ms[2])
+    kept = paired({"baseline": slices, "candidate": slices})
+    assert kept["candidate"].p50_ms == [2.0, 5.0]
+
+
+def test_two_rounds_are_pooled() -> None:
+    both = pooled([duet(pairs=20), duet(pairs=20, doubts=("x",))])
+    assert len(both.slices["baseline"].p50_ms) == 40
+    assert (both.votes["candidate"].acknowledged, both.doubts) == (16_000, ("x",))
+
+
+@pytest.fixture
+def result() -> CheckResult:
+    found = judge(
+        {
+            "ticket": Findings(counts(sql_statements=1), duet(0.2)),
+            "direct": Findings(counts(), duet()),
+        },
+        order(),
+    )
+    return CheckResult(
+        schema_version=1,
+        command="pollstorm check --against main",
+        started_utc="2026-01-01T00:00:00+00:00",
+        took_s=100.0,
+        baseline=Side(name="main", commit="abc1234"),
+        candidate=Side(name="working copy", commit="def5678+"),
+        modes=found,
+    )
+
+
+def test_one_failed_mode_fails_the_check(result: CheckResult) -> None:
+    assert (result.verdict, result.exit_code) == ("failed", Exit.BROKEN_PROMISE)
+
+
+def test_the_summary_names_every_figure_and_reason(result: CheckResult) -> None:
+    text = markdown(result)
+    for word in (
+        "failed",
+        "sql statements",
+        "| direct | p50",
+        "+1",
+        "pollstorm check --against main",
+    ):
+        assert word in text
+    assert all(reason in text for reason in result.modes["ticket"].reasons)
+
+
+def test_junit_counts_its_own_failures(result: CheckResult) -> None:
+    suite = Xml.fromstring(junit(result))
+    assert suite.get("tests") == str(len(suite.findall("testcase")))
+    failed = {
+        case.get("name") for case in suite.findall("testcase") if case.find("failure") is not None
+    }
+    assert failed == {"sql_statements", "p50", "cpu", "verdict"}
+
+
+def test_annotations_are_escaped_and_at_most_ten(result: CheckResult) -> None:
+    lines = annotations(result)
+    assert lines[0].startswith("::error title=pollstorm ticket::SQL statements per vote: 1")
+    assert "%25" in "".join(lines)
+    many = msgspec.structs.replace(result.modes["ticket"], reasons=("a\nb",) * 30)
+    crowded = msgspec.structs.replace(result, modes={"ticket": many})
+    assert annotations(crowded) == ["::error title=pollstorm ticket::a%0Ab"] * MOST_ANNOTATIONS
+
+
+def test_a_history_grows_by_a_line_and_is_read_again(result: CheckResult, tmp_path: Path) -> None:
+    file = tmp_path / "new" / "history.jsonl"
+    history.append(file, result)
+    history.append(file, result)
+    assert history.read(file) == [result, result]
+    file.write_text(file.read_text() + "{}\n")
+    with pytest.raises(PlanError, match="line 3"):
+        history.read(file)
+
+
+def test_margins_are_read_with_their_units() -> None:
+    assert margins_of(("p50=3%,sql_statements=1",))["p50"] == 0.03
+    assert margins_of(("sql_statements=1",))["sql_statements"] == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["p50", "p50=5", "sql_statements=5%", "p51=5%", "p50=-5%", "p50=%"]
+)
+def test_a_margin_that_cannot_be_read_is_refused(text: str) -> None:
+    with pytest.raises(PlanError, match="--margin"):
+        margins_of((text,))
+
+
+def test_a_commit_is_checked_out_beside_the_working_copy(supervisor: Supervisor) -> None:
+    here = working_copy()
+    there = checked_out("HEAD", supervisor)
+    assert there.commit == here.commit.removesuffix("+")
+    assert (there.root / "harness" / "site" / "votes.py").is_file()
+    assert there.root != here.root
+
+
+@pytest.mark.parametrize("reference", ["no-such-branch", "--help", ""])
+def test_an_unknown_commit_is_refused(reference: str, supervisor: Supervisor) -> None:
+    with pytest.raises(PlanError, match="no such commit"):
+        checked_out(reference, supervisor)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        ([], "give one of"),
+        (["--against", "HEAD", "--calibrate"], "give one of"),
+        (["--calibrate", "--modes", "tickt"], "did you mean 'ticket'"),
+        (["--calibrate", "--modes", ","], "at least one"),
+        (["--baseline", "missing.json"], "missing.json"),
+        (["--baseline", __file__], "no check.json"),
+    ],
+)
+def test_flags_that_make_no_sense_are_refused(arguments: list[str], why: str) -> None:
+    with pytest.raises(PlanError, match=why):
+        CliRunner().invoke(verb, arguments, catch_exceptions=False)

@@ -1,0 +1,38 @@
+"""The gate on two real sites: equal versions are equal, and their counts are known."""
+
+from pathlib import Path
+
+import pytest
+
+from harness.gate.check import MARGINS, Order, check
+from harness.gate.duet import SIDES
+from harness.gate.versions import checked_out, working_copy
+from harness.services.processes import Supervisor
+
+pytestmark = pytest.mark.services
+
+PAIRS = 8  # the fewest; whether they can decide anything on a busy machine is not asked here
+
+
+def test_a_version_and_its_own_commit_cost_the_same_and_keep_their_votes(
+    supervisor: Supervisor, tmp_path: Path
+) -> None:
+    versions = (checked_out("HEAD", supervisor), working_copy())
+    order = Order(["ticket"], PAIRS, 100.0, MARGINS | {"p50": 9.0, "cpu": 9.0}, seed=1)
+    said: list[str] = []
+    found = check(versions, order, supervisor, tmp_path, said.append)["ticket"]
+    counted = {name: count.candidate for name, count in found.counts.items()}
+    assert counted == {
+        "memcached_commands": 3,  # a ticket, its slot, and whether the pointer is still there
+        "memcached_round_trips": 2,  # the last two go together
+        "sql_statements": 0,
+        "sql_round_trips": 0,
+    }
+    assert not any(count.worse for count in found.counts.values())
+    for side in SIDES:
+        votes = found.votes[side]
+        assert votes.acknowledged > PAIRS * 50
+        assert (votes.lost, votes.doubled) == (0, 0)
+    assert found.votes["baseline"].acknowledged == found.votes["candidate"].acknowledged
+    assert set(found.timed) == {"p50", "cpu", "p99"}
+    assert all(timed.pairs >= PAIRS for timed in found.timed.values())
