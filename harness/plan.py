@@ -75,8 +75,10 @@ class Site(_Section, frozen=True):
 
     workers: Processes = 2
     threads: Threads = 16
-    waiting: Annotated[int, Meta(ge=0, le=4096)] = 256  # requests, per worker; more are refused
-    wait_s: Positive = 2.0  # who has waited so long is refused
+    # Requests that wait, per worker; more are refused. Two workers so stand a stall as long as the
+    # queue's patience at nearly 1,000 votes/s; a thread for each takes 0.1 MiB once it is needed.
+    waiting: Annotated[int, Meta(ge=0, le=4096)] = 512
+    wait_s: Positive = 2.0  # who has waited so long is refused: the patience, and to catch up
     port: Annotated[int, Meta(ge=0, le=65535)] = 0  # 0: any free one
     # `cached`: how old totals may be. memcached counts whole seconds, and 1 may end at once.
     totals_ttl_s: Annotated[int, Meta(ge=2, le=3600)] = 2

@@ -53,7 +53,7 @@ class FakeMode:
         return FakeSession()
 
 
-def deployment(folder: Path, workers: int = 2, threads: int = 4, waiting: int = 256) -> Deployment:
+def deployment(folder: Path, workers: int = 2, threads: int = 4, waiting: int = 512) -> Deployment:
     plan = Plan(scenario="test", site=Site(workers=workers, threads=threads, waiting=waiting))
     return Deployment(
         plan=plan, mode="fake", memcached=(), database="mysql://nowhere", folder=str(folder)

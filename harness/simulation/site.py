@@ -1,15 +1,20 @@
-"""The simulated vote server: processes, each with an interpreter and a pool of threads."""
+"""The simulated vote server: processes, each with an interpreter, and sessions lent to requests.
+
+A session is a performer here: it is what computes. That a request is read, refused and answered by
+a thread of its own costs what `Front` costs.
+"""
 
 from collections import deque
 from collections.abc import Callable
 from typing import Final, NamedTuple, TypeAlias
 
 from harness.history.ledger import RequestKind
+from harness.plan import Site
 from harness.protocol.commands import Add, Get, Key, KeyKind, Machine, Set, Status
 from harness.protocol.queue import Queue, Receipt, VotingProtocol
 from harness.simulation.cores import Cores, Thread
 from harness.simulation.daemons import COUNT
-from harness.simulation.events import Act
+from harness.simulation.events import Act, Events
 from harness.simulation.performer import Performer
 from harness.simulation.process import Process
 from harness.simulation.service_times import Draw
@@ -27,7 +32,9 @@ STATUS_OF: Final = {
 """HTTP status; as `modes.voting` and `site.votes` have it."""
 PAGE: Final = 200
 NO_PAGE: Final = 503  # the database does not say
+OVERLOADED: Final = 503
 TOTALS: Final = b"totals"  # their size makes no difference here
+NS_PER_S: Final = 1_000_000_000
 Told: TypeAlias = Callable[[int], None]
 
 
@@ -39,6 +46,9 @@ class Request(NamedTuple):
     told: Told
     broken: Act
     """Called instead when the process dies before it has answered."""
+
+
+Refuse: TypeAlias = Callable[[Request], None]
 
 
 class Front(Thread):
@@ -102,11 +112,58 @@ def totals_key(prefix: str, poll: str) -> Key:
     return Key(f"{prefix}-totals-{poll}", KeyKind.NONE)
 
 
+class Waiting:
+    """Requests that wait for a session in one process: first come, first served, none for ever."""
+
+    def __init__(
+        self, events: Events, most: int, limit_ns: int, process: Process, refuse: Refuse
+    ) -> None:
+        self._events = events
+        self._most = most
+        self._limit_ns = limit_ns
+        self._process = process
+        self._refuse = refuse
+        self._requests: deque[tuple[int, Request]] = deque()  # with when each gives up
+        self._watched = False  # whether `_expire` is due
+
+    def add(self, request: Request) -> None:
+        """At the end of the queue, or refused at once when it is full."""
+        if len(self._requests) >= self._most:
+            self._refuse(request)
+            return
+        gives_up_ns = self._events.now_ns + self._limit_ns
+        self._requests.append((gives_up_ns, request))
+        self._watch()
+
+    def next(self) -> Request | None:
+        return self._requests.popleft()[1] if self._requests else None
+
+    def _watch(self) -> None:
+        if self._requests and not self._watched:
+            self._watched = True
+            self._events.at(self._requests[0][0], self._expire)
+
+    def _expire(self) -> None:
+        """Refuse those who have waited too long, and look again when the next one will have."""
+        if self._process.stopped:
+            self._process.hold(self._expire)
+            return
+        if self._process.dead:
+            return
+        self._watched = False
+        now_ns = self._events.now_ns
+        while self._requests and self._requests[0][0] <= now_ns:
+            self._refuse(self._requests.popleft()[1])
+        self._watch()
+
+
 class Worker:
     """One process of the site, and after its death the one that takes its place."""
 
     def __init__(
         self,
+        events: Events,
+        plan: Site,
         start: Callable[[], Process],
         work: Work,
         front: Callable[[Callable[[Request], None]], Front],
@@ -115,6 +172,8 @@ class Worker:
         finished: Act,
     ) -> None:
         """`start`: a new process; `finished`: called whenever a request is through."""
+        self._events = events
+        self._plan = plan
         self._start = start
         self._work = work
         self._make_front = front
@@ -135,7 +194,13 @@ class Worker:
         self.threads = tuple(self._make_threads(process))
         self._front = self._make_front(lambda request: self._take_in(process, request))
         self._idle = list(self.threads)
-        self._waiting: deque[Request] = deque()
+        self._waiting = Waiting(
+            self._events,
+            self._plan.waiting,
+            round(self._plan.wait_s * NS_PER_S),
+            process,
+            self._refuse,
+        )
 
     def die(self) -> None:
         """With it go all requests that are inside: their voters see a broken connection."""
@@ -163,7 +228,12 @@ class Worker:
         if self._idle:
             self._serve(self._idle.pop(), request)
         else:
-            self._waiting.append(request)
+            self._waiting.add(request)
+
+    def _refuse(self, request: Request) -> None:
+        del self._inside[request]
+        request.told(OVERLOADED)
+        self._finished()
 
     def _serve(self, thread: Performer, request: Request) -> None:
         if request.vote is None:
@@ -174,8 +244,9 @@ class Worker:
         def done(result: Receipt | int) -> None:
             del self._inside[request]
             request.told(STATUS_OF[result] if isinstance(result, Receipt) else result)
-            if self._waiting:
-                self._serve(thread, self._waiting.popleft())
+            following = self._waiting.next()
+            if following:
+                self._serve(thread, following)
             else:
                 self._idle.append(thread)
             self._finished()

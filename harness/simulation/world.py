@@ -213,6 +213,8 @@ class World:
         work = Work(self.mode.protocol, queues(plan), key, self.mode.totals_life_s)
         self.workers = [
             Worker(
+                self.events,
+                plan.site,
                 partial(self._process, plan.site.threads),
                 work,
                 lambda pass_on: Front(self._cores, http_ns, pass_on),
