@@ -8,10 +8,10 @@ STAMP := .venv/installed
 export LC_ALL := C.UTF-8
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: help setup services demo test conformance survival matrix lint bench clean
+.PHONY: help setup services demo test conformance survival matrix lint bench bench-long clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
 setup: services $(STAMP) ## .venv with all dependencies; memcached and MariaDB, if missing
 
@@ -55,6 +55,9 @@ lint: $(STAMP) ## style, types, and who may import whom
 
 bench: setup ## speed, as ratios; one figure with ONLY=name
 	$(BIN)/python -m bench $(ONLY)
+
+bench-long: setup ## is the gate to be believed? 40 equal and 20 slowed versions, more than an hour
+	$(BIN)/python -m bench.long_gate
 
 clean: ## remove .venv, builds and caches; reports stay
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis \

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Final, NamedTuple
 
 import msgspec
@@ -180,8 +181,10 @@ def _judged(
         reasons=(*failures, *doubts),
         counts=counts,
         timed={
-            **{figure: _timed(effect, decides=True) for figure, effect in deciding.items()},
-            **{figure: _timed(effect, decides=False) for figure, effect in advice.items()},
+            figure: _timed(effect, findings.duet, field, decides=figure in DECIDING)
+            for effects, fields in ((deciding, DECIDING), (advice, ADVICE))
+            for figure, field in fields.items()
+            if findings.duet and (effect := effects.get(figure))
         },
         votes=dict(votes),
         extended=findings.extended,
@@ -207,8 +210,10 @@ def _compared(name: str, counts: Mapping[str, Counts], margin: float) -> Compare
     )
 
 
-def _timed(effect: Effect, *, decides: bool) -> Timed:
+def _timed(effect: Effect, duet: Duet, field: str, *, decides: bool) -> Timed:
     return Timed(
+        baseline_ms=median(getattr(duet.slices["baseline"], field)),
+        candidate_ms=median(getattr(duet.slices["candidate"], field)),
         pairs=effect.pairs,
         change=effect.change,
         low=effect.low,

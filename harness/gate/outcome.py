@@ -39,6 +39,8 @@ class Compared(msgspec.Struct, frozen=True, kw_only=True):
 class Timed(msgspec.Struct, frozen=True, kw_only=True):
     """One timed figure of both versions; shares, so 0.05 is 5 % more."""
 
+    baseline_ms: float  # median of all slices
+    candidate_ms: float
     pairs: int
     change: float  # Hodges-Lehmann
     low: float  # of the 95 % interval

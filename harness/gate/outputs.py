@@ -5,6 +5,7 @@ from typing import Final
 from xml.etree import ElementTree as Xml
 
 from harness.gate.outcome import CheckResult, ModeCheck, Timed
+from harness.report.notation import number
 
 MOST_ANNOTATIONS: Final = 10  # that GitHub shows of one step
 LEVELS: Final = {"failed": "error", "inconclusive": "warning"}
@@ -54,7 +55,10 @@ def rows(found: ModeCheck) -> Iterator[tuple[str, str, str, str, str, str]]:
         )  # fmt: skip
     for name, timed in found.timed.items():
         remark = timed.judgement if timed.decides else f"{timed.judgement}, advice only"
-        yield name, "", "", change(timed), f"+{timed.margin:.0%}", remark
+        yield (
+            f"{name} ms", number(timed.baseline_ms), number(timed.candidate_ms), change(timed),
+            f"+{timed.margin:.0%}", remark,
+        )  # fmt: skip
 
 
 def annotations(result: CheckResult) -> list[str]:
