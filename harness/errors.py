@@ -44,6 +44,10 @@ class HistoryError(PollstormError):
     exit_code = Exit.INCONCLUSIVE
 
 
+class CacheError(PollstormError):
+    """A memcached that cannot be asked, or a key or value that is none for it; it says which."""
+
+
 class Interrupted(PollstormError):
     """SIGINT or SIGTERM arrived; what was collected so far is kept."""
 

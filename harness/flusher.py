@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Final
@@ -19,6 +20,7 @@ from harness.history.journal import Journal, Role
 from harness.modes.mode import Mode, TotalsUnavailable, find_mode, require_memcached
 from harness.plan import Deployment
 from harness.protocol.queue import DrainEnd
+from harness.vote import POLL_NAME
 
 MODE_VARIABLE: Final = "POLLSTORM_MODE"
 RETRY_S: Final = 0.05  # between the last drains: a dead memcached refuses at once
@@ -26,6 +28,10 @@ FULL_LOAD: Final = 10_000
 """Votes in one drain after which the queue is drained again at once. That is half of what a drain
 takes at most: the rest may have been slots closed empty. Smaller ones can wait for the interval."""
 MOST_IN_A_ROW: Final = 32  # drains of one queue: half a million votes, then the others' turn
+MOST_REFRESHED: Final = 100  # polls in one round: some 0.1 s, so that drains are not held up long
+UNFIT: Final = {DrainEnd.NO_MEMCACHED, DrainEnd.NOT_COMMITTED}
+"""Ends of drains after which totals need not be tried: they stand on what has just failed."""
+LAST_TRIES: Final = 3  # to refresh totals at the end: the first may meet a connection that is gone
 
 
 class Flusher:
@@ -39,8 +45,11 @@ class Flusher:
         journal = Journal(folder, Role.FLUSHER) if self._plan.site.journal else None
         self._drain = mode.drain(deployment, journal)
         self._turn = number / self._plan.flusher.processes
-        self._poll = self._plan.poll.poll()
         self._finish = finish
+        # Whoever drained before may have died between a commit and the totals.
+        self._all_due = True
+        self._due: dict[str, None] = {}  # polls, in the order in which they are tried
+        self._complained = False
 
     def run(self) -> bool:
         """Drain at the plan's interval until told to finish; whether the queues ended empty."""
@@ -60,7 +69,7 @@ class Flusher:
         while monotonic() < give_up_s:
             ends = self._drain_all()
             if ends == {DrainEnd.EMPTY}:
-                self._refresh_totals()
+                self._refresh_at_last(give_up_s)
                 return True
             if ends != {DrainEnd.COMMITTED}:
                 sleep(RETRY_S)
@@ -69,7 +78,7 @@ class Flusher:
     def _drain_all(self) -> set[DrainEnd]:
         """Drain each queue, a long one again at once; how they ended."""
         ends = {end for number in range(self._drain.queues) for end in self._drain_queue(number)}
-        if DrainEnd.COMMITTED in ends:
+        if not ends & UNFIT:
             self._refresh_totals()
         if DrainEnd.NOT_COMMITTED in ends:
             print("the database did not take a drain", file=sys.stderr, flush=True)
@@ -80,16 +89,45 @@ class Flusher:
         for _ in range(MOST_IN_A_ROW):
             drained = self._drain.drain(number)
             ends.add(drained.end)
+            self._due |= dict.fromkeys(sorted(polls_of(drained.messages)))
             if drained.end is not DrainEnd.COMMITTED or len(drained.messages) < FULL_LOAD:
                 break
         return ends
 
-    def _refresh_totals(self) -> None:
-        """Best effort: a results page that finds no totals counts them itself."""
+    def _refresh_totals(self) -> bool:
+        """Those of all polls that are due; whether none is left. What fails stays due."""
+        poll = ""
         try:
-            self._drain.refresh_totals(self._poll)
+            if self._all_due:
+                self._due |= dict.fromkeys(sorted(self._drain.polls()))
+                self._all_due = False
+            for poll in list(self._due)[:MOST_REFRESHED]:
+                self._drain.refresh_totals(poll)
+                del self._due[poll]
         except TotalsUnavailable as error:
-            print(f"totals not refreshed: {error}", file=sys.stderr, flush=True)
+            if poll in self._due:  # the others first, the next time
+                self._due[poll] = self._due.pop(poll)
+            if not self._complained:
+                print(f"totals not refreshed: {error}", file=sys.stderr, flush=True)
+            self._complained = True
+            return False
+        self._complained = False
+        return not self._due
+
+    def _refresh_at_last(self, give_up_s: float) -> None:
+        """All totals once more: some votes may have gone to the database without a drain."""
+        self._all_due = True
+        for _ in range(LAST_TRIES):
+            if self._refresh_totals() or monotonic() > give_up_s:
+                break
+            sleep(RETRY_S)
+
+
+def polls_of(messages: Iterable[bytes]) -> set[str]:
+    """The polls of these votes; a drain drops what is no vote."""
+    words = {message.split(b" ", 3)[2] for message in messages if message.count(b" ") >= 3}
+    names = {word.decode("ascii", "replace") for word in words}
+    return {name for name in names if POLL_NAME.fullmatch(name)}
 
 
 def ready_file(folder: Path, number: int = 1) -> Path:

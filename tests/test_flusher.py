@@ -7,16 +7,17 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from harness.flusher import FULL_LOAD, MOST_IN_A_ROW, Flusher
+from harness.flusher import FULL_LOAD, LAST_TRIES, MOST_IN_A_ROW, Flusher, polls_of
 from harness.history.journal import Journal
 from harness.modes.classic import Classic
+from harness.modes.mode import TotalsUnavailable
 from harness.plan import Deployment, FlusherPlan, Limits, Plan, Site
 from harness.protocol.queue import Drained, DrainEnd
-from harness.vote import Poll
 
 EMPTY = Drained(DrainEnd.EMPTY)
-FULL = Drained(DrainEnd.COMMITTED, [b"v"] * FULL_LOAD)
-SMALL = Drained(DrainEnd.COMMITTED, [b"v"])
+VOTE = b"00000000000000a1 1 p v1"
+FULL = Drained(DrainEnd.COMMITTED, [VOTE] * FULL_LOAD)
+SMALL = Drained(DrainEnd.COMMITTED, [VOTE])
 PLAN = Plan(
     scenario="test",
     site=Site(journal=False),
@@ -42,7 +43,9 @@ class Scripted:
         self._script: Iterator[Drained] = iter(script)
         self._finish = finish
         self.drains = 0
-        self.refreshed = 0
+        self.refreshed: list[str] = []
+        self.known = ["p"]
+        self.fails: set[str] = set()
 
     def drain(self, _number: int) -> Drained:
         self.drains += 1
@@ -52,8 +55,14 @@ class Scripted:
             return EMPTY
         return drained
 
-    def refresh_totals(self, _poll: Poll) -> None:
-        self.refreshed += 1
+    def polls(self) -> list[str]:
+        return self.known
+
+    def refresh_totals(self, poll: str) -> None:
+        if poll in self.fails:
+            self.fails.discard(poll)
+            raise TotalsUnavailable(f"not {poll}, for once")
+        self.refreshed.append(poll)
 
     def close(self) -> None:
         pass
@@ -81,14 +90,14 @@ def flusher(folder: Path, script: list[Drained], *, finished: bool) -> tuple[Flu
 def test_a_full_load_is_followed_by_another_drain_before_the_totals_are_counted(tmp_path: Path):
     work, drain = flusher(tmp_path, [FULL, FULL, SMALL], finished=False)
     assert work.run()
-    assert drain.refreshed == 2  # once behind the three drains, once at the end
+    assert drain.refreshed == ["p", "p"]  # once behind the three drains, once at the end
     assert drain.drains == 3 + 2  # the one that ends the script, and one that sees it empty
 
 
 def test_a_queue_that_never_ends_leaves_the_others_their_turn(tmp_path: Path):
     work, drain = flusher(tmp_path, [FULL] * (MOST_IN_A_ROW + 1), finished=False)
     assert work.run()
-    assert drain.refreshed == 3  # 32 drains, one more, and at the end
+    assert drain.refreshed == ["p"] * 3  # 32 drains, one more, and at the end
 
 
 @pytest.mark.parametrize("end", [end for end in DrainEnd if end is not DrainEnd.EMPTY])
@@ -122,3 +131,52 @@ def test_flushers_take_turns_within_the_interval(tmp_path: Path):
         finish = Watched()
         assert Flusher(deployment, ScriptedMode(Scripted([], finish)), finish, number).run()
     assert waits == pytest.approx([0.25, 0.5])
+
+
+def of(*polls: str, end: DrainEnd = DrainEnd.COMMITTED) -> Drained:
+    return Drained(end, [b"00000000000000a1 1 %s v1" % poll.encode() for poll in polls])
+
+
+def test_totals_are_refreshed_of_every_poll_that_votes_were_drained_for(tmp_path: Path):
+    work, drain = flusher(tmp_path, [of("b", "a", "b"), EMPTY, of("a")], finished=False)
+    assert work.run()
+    # At the start all that there are, since the flusher before may have died; and at the end.
+    assert drain.refreshed == ["a", "b", "p", "a", "p"]
+
+
+def test_totals_that_could_not_be_refreshed_stay_due(tmp_path: Path, capsys):
+    work, drain = flusher(tmp_path, [of("a", "b"), EMPTY], finished=False)
+    drain.fails = {"b"}
+    assert work.run()
+    assert drain.refreshed == ["a", "p", "b", "p"]  # the others first
+    assert capsys.readouterr().err == "totals not refreshed: not b, for once\n"
+
+
+def test_totals_are_tried_again_at_the_end_but_not_without_end(tmp_path: Path):
+    work, drain = flusher(tmp_path, [], finished=True)
+    drain.known, drain.fails = ["a", "b"], {"b"}
+    assert work.run()
+    assert drain.refreshed == ["a", "b", "a"]
+    work, drain = flusher(tmp_path, [], finished=True)
+    tries: list[str] = []
+
+    def never(poll: str) -> None:
+        tries.append(poll)
+        raise TotalsUnavailable(poll)
+
+    drain.refresh_totals = never  # type: ignore[method-assign]
+    assert work.run()
+    assert len(tries) == 1 + LAST_TRIES
+
+
+@pytest.mark.parametrize("end", [DrainEnd.NO_MEMCACHED, DrainEnd.NOT_COMMITTED])
+def test_totals_wait_for_a_round_in_which_what_they_stand_on_works(tmp_path: Path, end: DrainEnd):
+    work, drain = flusher(tmp_path, [of("a", end=end), of("b")], finished=False)
+    assert work.run()
+    assert drain.refreshed == ["a", "b", "p", "p"]
+
+
+def test_a_votes_poll_is_read_from_its_message_and_rubbish_has_none():
+    messages = [b"00000000000000a1 1 a v1", b"00000000000000a1 1 b v1 once"]
+    rubbish = [b"", b"\xff rubbish", b"a b c", b"a b \xff d", b"a b NO-POLL d", b"a b  d"]
+    assert polls_of([*messages, *rubbish]) == {"a", "b"}

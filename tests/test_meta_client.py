@@ -1,10 +1,7 @@
 """The client of one memcached: what it is told, and what it makes of what goes wrong."""
 
-import socket
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 
 import pytest
 
@@ -20,41 +17,12 @@ from harness.protocol.commands import (
     Status,
 )
 from harness.protocol.queue import Queue
+from tests.curt_server import nobody, server
 
 pytestmark = pytest.mark.services
 
 TIMEOUT_S = 0.2
 QUEUE = Queue.named("q")
-
-
-@contextmanager
-def server(*pieces: bytes) -> Iterator[str]:
-    """Answers the first request of each connection with the pieces, sent one by one."""
-    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
-        done = threading.Event()
-
-        def serve() -> None:
-            while not done.is_set():
-                try:
-                    connection, _ = listener.accept()
-                except OSError:
-                    return
-                with connection:
-                    connection.recv(1000)
-                    for piece in pieces:
-                        connection.sendall(piece)
-                        done.wait(0.02)
-                    if not pieces:
-                        done.wait(TIMEOUT_S * 2)
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        try:
-            yield f"127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            done.set()
-            listener.shutdown(socket.SHUT_RDWR)
-            thread.join(5)
 
 
 def test_cas_orders_all_mutations_and_a_read_names_the_write_it_saw(client: MetaClient):
@@ -139,9 +107,7 @@ def test_neither_side_waits_for_the_other_in_a_long_pipeline(client: MetaClient)
 
 
 def test_a_pipeline_without_a_server_was_applied_nowhere():
-    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
-        address = f"127.0.0.1:{listener.getsockname()[1]}"
-    replies = MetaClient(address, TIMEOUT_S).pipeline([Get(QUEUE.slot(1))] * 3)
+    replies = MetaClient(nobody(), TIMEOUT_S).pipeline([Get(QUEUE.slot(1))] * 3)
     assert replies == [Reply(Status.UNREACHABLE)] * 3
 
 
@@ -169,9 +135,7 @@ def test_a_reply_that_does_not_come_whole_leaves_the_outcome_open(pieces: tuple[
 
 
 def test_without_a_server_nothing_was_applied():
-    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
-        address = f"127.0.0.1:{listener.getsockname()[1]}"
-    assert MetaClient(address, TIMEOUT_S).meta_set("k", b"v").status is Status.UNREACHABLE
+    assert MetaClient(nobody(), TIMEOUT_S).meta_set("k", b"v").status is Status.UNREACHABLE
 
 
 def test_an_interrupt_between_request_and_reply_closes_the_connection(client: MetaClient):

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 from contextlib import closing
 from pathlib import Path
@@ -11,32 +12,106 @@ import pytest
 
 from harness.armed import ArmedPage
 from harness.cache.breaker import OPEN_S, breaker_of
+from harness.database import schema
+from harness.database.ballots import Ballots
 from harness.errors import Exit
 from harness.fault import Fault
 from harness.faults.timetable import Timetable
 from harness.modes.hands import ARMED_PAGE
-from harness.modes.mode import Answer, find_mode
+from harness.modes.mode import Answer, TotalsUnavailable, find_mode
 from harness.plan import Deployment, MemcachedPlan
 from harness.protocol.commands import Command, InsertBallots, Reply
 from harness.protocol.queue import DrainEnd
 from harness.services.memcached import MemcachedServer
+from harness.vote import Poll
 from tests.deployed import PLAN, POLL, await_hit, counted, flush, reach, session, vote, voter
 
 pytestmark = pytest.mark.services
 
 TIMEOUT_S = 0.3
+OTHER = Poll("other-poll", "And the church?", ("Yes", "No"))
 QUEUED = ("classic", "owned", "ticket", "mirrored")
 
 
 @pytest.mark.parametrize("mode", QUEUED)
-def test_every_queue_takes_a_vote_that_its_flusher_counts_once(two_daemons: Deployment, mode: str):
+def test_every_queue_takes_votes_of_two_polls_that_its_flusher_counts_once(
+    two_daemons: Deployment, mode: str
+):
+    """And whose totals agree with the ballots then, whatever the results pages had shown before."""
+    schema.create(two_daemons.database, OTHER)
     with session(two_daemons, mode) as site:
         for number in range(5):
             assert site.accept(vote(number, choice=2)) is Answer.QUEUED
+        for number in range(5, 8):
+            assert site.accept(vote(number)._replace(poll=OTHER.name)) is Answer.QUEUED
         assert counted(two_daemons) == {}
+        assert site.totals(POLL).counts == (0, 0, 0)
+        assert site.totals(OTHER).counts == (0, 0)
         assert flush(two_daemons, mode) == Exit.OK
-        assert counted(two_daemons) == {vote(n).vote_id: 1 for n in range(5)}
+        assert counted(two_daemons) == {vote(n).vote_id: 1 for n in range(8)}
         assert site.totals(POLL).counts == (0, 5, 0)
+        assert site.totals(OTHER).counts == (3, 0)
+
+
+def test_a_flusher_that_counted_earlier_does_not_overwrite_totals_of_one_that_counted_later(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+):
+    count = Ballots.count
+    with (
+        session(deployment, "cached") as site,
+        closing(find_mode("classic").drain(deployment, None)) as first,
+        closing(find_mode("classic").drain(deployment, None)) as second,
+    ):
+
+        def slow(ballots: Ballots, poll: Poll) -> tuple[int, ...]:
+            counts = count(ballots, poll)
+            monkeypatch.setattr(Ballots, "count", count)
+            site.accept(vote(1))
+            second.refresh_totals(POLL.name)
+            return counts
+
+        monkeypatch.setattr(Ballots, "count", slow)
+        first.refresh_totals(POLL.name)
+        first.refresh_totals("no-such-poll")
+        assert set(first.polls()) == {POLL.name}
+        with session(deployment, "classic") as reader:
+            assert reader.totals(POLL).counts == (1, 0, 0)
+
+
+def test_totals_that_memcached_does_not_take_are_not_called_kept(deployment: Deployment):
+    gone = msgspec.structs.replace(deployment, memcached=("127.0.0.1:1",))
+    with (
+        closing(find_mode("classic").drain(gone, None)) as drain,
+        pytest.raises(TotalsUnavailable, match=r"memcached did not take them \(not stored\)"),
+    ):
+        drain.refresh_totals(POLL.name)
+
+
+def test_of_many_pages_that_find_no_totals_one_has_them_counted(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+):
+    count = Ballots.count
+    counts: list[Poll] = []
+
+    def slow(ballots: Ballots, poll: Poll) -> tuple[int, ...]:
+        counts.append(poll)
+        time.sleep(0.05)
+        return count(ballots, poll)
+
+    monkeypatch.setattr(Ballots, "count", slow)
+    pages: list[tuple[int, ...]] = []
+
+    def page() -> None:
+        with session(deployment, "cached") as site:
+            pages.append(site.totals(POLL).counts)
+
+    threads = [threading.Thread(target=page) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert pages == [(0, 0, 0)] * 8
+    assert len(counts) == 1
 
 
 @pytest.mark.parametrize("mode", QUEUED)

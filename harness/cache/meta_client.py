@@ -57,14 +57,14 @@ class MetaClient(Client):
     def __init__(self, address: str, timeout_s: float, breaker: Breaker | None = None) -> None:
         host, _, port = address.rpartition(":")
         super().__init__(
-            (host, int(port)),
+            (host.strip("[]"), int(port)),
             connect_timeout=timeout_s,
             timeout=timeout_s,
             no_delay=True,  # otherwise Nagle and delayed ACK cost 44 ms after a noreply
             default_noreply=False,  # otherwise add() always says True
         )
         self._limit = TIMEVAL.pack(int(timeout_s), int(timeout_s % 1 * 1e6))
-        self._breaker = breaker
+        self.breaker = breaker
 
     def _connect(self) -> None:
         """Connect, and leave the time-out to the kernel: Python's own asks it before each reply
@@ -112,7 +112,7 @@ class MetaClient(Client):
         return replies + [UNREACHABLE] * (len(commands) - len(replies))
 
     def _ask(self, request: bytes, not_stored: Reply = REFUSED) -> Reply:
-        if (self.sock is None or self._breaker) and not self._is_ready():
+        if (self.sock is None or self.breaker) and not self._is_ready():
             return UNREACHABLE
         try:
             connection = self.sock
@@ -135,8 +135,8 @@ class MetaClient(Client):
         except BaseException:
             self.close()
             raise
-        if self._breaker and self._breaker.is_open:
-            self._breaker.reset()
+        if self.breaker and self.breaker.is_open:
+            self.breaker.reset()
         return reply
 
     def _converse(self, commands: Sequence[MemcachedCommand], requests: bytes) -> list[Reply]:
@@ -167,30 +167,39 @@ class MetaClient(Client):
         except BaseException:
             self.close()
             raise
-        if replies and self._breaker and self._breaker.is_open and self.sock is not None:
-            self._breaker.reset()
+        if replies and self.breaker and self.breaker.is_open and self.sock is not None:
+            self.breaker.reset()
         return replies + [LOST] * (len(commands) - len(replies))
 
     def _is_ready(self) -> bool:
-        """Whether something may be sent now; connects if need be."""
-        breaker = self._breaker
-        if breaker and breaker.is_open and not breaker.admits():
-            return False
-        if self.sock is None:
-            try:
-                self._connect()
-            except (OSError, MemcacheError):
-                if breaker:
-                    breaker.trip()
-                return False
-        return True
+        return not why_not_ready(self, self.breaker)
 
-    def _break(self, error: OSError | ValueError) -> None:
-        """Give the connection up. The kernel says `BlockingIOError` when time is out."""
-        self.close()
-        breaker = self._breaker
-        if breaker and (breaker.is_open or isinstance(error, BlockingIOError)):
-            breaker.trip()
+    def _break(self, error: Exception) -> None:
+        give_up(self, self.breaker, error)
+
+
+def why_not_ready(client: Client, breaker: Breaker | None) -> str:
+    """Why nothing can be sent now; empty when it can, after connecting if need be."""
+    if breaker and breaker.is_open and not breaker.admits():
+        return "it did not answer a moment ago"
+    if client.sock is None:
+        try:
+            client._connect()
+        except (OSError, MemcacheError) as error:
+            if breaker:
+                breaker.trip()
+            return str(error) or type(error).__name__
+    return ""
+
+
+def give_up(client: Client, breaker: Breaker | None, error: Exception) -> None:
+    """Close the connection, on which anything may come now, and remember if time was out.
+
+    The kernel says `BlockingIOError` then, Python's own time-out `TimeoutError`.
+    """
+    client.close()
+    if breaker and (breaker.is_open or isinstance(error, BlockingIOError | TimeoutError)):
+        breaker.trip()
 
 
 def chunks(

@@ -22,7 +22,7 @@ from harness.database import schema
 from harness.database.connections import connect
 from harness.database.polls import Closing, Creation, Standing
 from harness.errors import Exit, PlanError, ServiceError
-from harness.modes.polls import FRESH_S
+from harness.modes.polls import NOTICED_WITHIN_S
 from harness.slo import nearest
 from harness.vote import Poll, flaw
 
@@ -127,7 +127,7 @@ def close(name: str, database: str) -> int:
     if closed is Closing.CLOSED_BEFORE:
         click.echo(f"{name} was closed before")
     else:
-        click.echo(f"closed {name}; a running site notices within {FRESH_S:g} s")
+        click.echo(f"closed {name}; a running site notices within {NOTICED_WITHIN_S:g} s")
     return Exit.OK
 
 

@@ -2,17 +2,20 @@
 
 from pathlib import Path
 
+import pymysql
+
+from harness.database.polls import find_poll, list_polls
 from harness.errors import RecordingError
 from harness.history.journal import Journal, Role
 from harness.history.recorder import note_recording_failed
 from harness.modes.hands import Hands
+from harness.modes.mode import TotalsUnavailable
 from harness.modes.queues import queues
-from harness.modes.totals import keep_totals
+from harness.modes.totals import KeptTotals
 from harness.plan import Deployment
 from harness.protocol.commands import Command, Reply
 from harness.protocol.drive import drive
 from harness.protocol.queue import Drained, VotingProtocol
-from harness.vote import Poll
 
 
 class QueueDrain:
@@ -29,11 +32,12 @@ class QueueDrain:
         assert protocol.drain is not None, "nothing is queued in this mode"
         self._drain = protocol.drain
         self._journal = journal
-        self._plan = deployment.plan
         self._folder = Path(deployment.folder)
         self._hands = Hands(
             deployment, Role.FLUSHER, journal, breakers=breakers, daemons=protocol.daemons
         )
+        self._link = self._hands.ballots.link
+        self._totals = KeptTotals(self._hands, deployment.plan)
         self._queues = queues(deployment.plan)
 
     @property
@@ -48,8 +52,19 @@ class QueueDrain:
             self._stop_recording(error)
         return drive(self._drain(self._queues[number]), self._execute)
 
-    def refresh_totals(self, poll: Poll) -> None:
-        keep_totals(self._hands, self._plan.queue, poll)
+    def polls(self) -> list[str]:
+        try:
+            return [poll.name for poll in list_polls(self._link)]
+        except pymysql.MySQLError as error:
+            raise TotalsUnavailable(str(error)) from error
+
+    def refresh_totals(self, poll: str) -> None:
+        try:
+            found = find_poll(self._link, poll)
+        except pymysql.MySQLError as error:
+            raise TotalsUnavailable(str(error)) from error
+        if found:
+            self._totals.refresh(found)
 
     def close(self) -> None:
         self._hands.close()

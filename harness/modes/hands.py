@@ -1,9 +1,11 @@
 """What carries out a protocol's commands in one thread: all of memcached's, and the database's."""
 
+from math import ceil
 from pathlib import Path
 from typing import Final, get_args
 
 from harness.armed import ArmedPage
+from harness.cache import NamespacedCache
 from harness.cache.breaker import breaker_of
 from harness.cache.executor import MemcachedExecutor
 from harness.cache.meta_client import MetaClient
@@ -12,7 +14,7 @@ from harness.cache.spread import SpreadExecutor
 from harness.database.ballots import Ballots
 from harness.database.executor import DatabaseExecutor
 from harness.history.journal import Journal, Role
-from harness.plan import Deployment
+from harness.plan import Deployment, Plan
 from harness.protocol.commands import Command, DatabaseCommand, Reply
 
 ARMED_PAGE: Final = "armed.page"  # in a deployment's folder, when faults can be armed
@@ -41,6 +43,8 @@ class Hands:
             MetaClient(address, timeout_s, breaker_of(address, timeout_s) if breakers else None)
             for address in deployment.memcached
         ]
+        self.cache = NamespacedCache(self.clients[0], plan.queue.prefix, separator="-")
+        """What beside the queue lies on the first daemon; it heeds the client's breaker."""
         page = Path(deployment.folder) / ARMED_PAGE
         armed = ArmedPage(page) if page.exists() else None
         executor = MemcachedExecutor(
@@ -71,3 +75,8 @@ class Hands:
         for client in self.clients:
             client.close()
         self._database.close()
+
+
+def calculation_s(plan: Plan) -> int:
+    """What is longer than any question to the database may take, for a lease on its answer."""
+    return ceil(plan.database.timeout_s) + 1

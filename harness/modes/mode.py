@@ -1,5 +1,6 @@
 """What a mode is, and where modes are found."""
 
+from collections.abc import Collection
 from enum import Enum
 from importlib.metadata import entry_points
 from typing import Any, Final, NamedTuple, Protocol
@@ -68,8 +69,14 @@ class Drain(Protocol):
         Never raises for anything that memcached or the database does.
         """
 
-    def refresh_totals(self, poll: Poll) -> None:
-        """Count the totals and put them where the results page looks. Raises TotalsUnavailable."""
+    def polls(self) -> Collection[str]:
+        """The names of all polls. Raises TotalsUnavailable when nobody can say."""
+
+    def refresh_totals(self, poll: str) -> None:
+        """Count the totals of that poll and put them where the results page looks.
+
+        Nothing is done where there is no such poll. Raises TotalsUnavailable.
+        """
 
     def close(self) -> None:
         """Close all connections; safe to call twice."""

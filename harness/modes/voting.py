@@ -3,11 +3,11 @@
 from typing import Final
 
 from harness.history.journal import ROOM, Journal, Role
-from harness.modes.hands import Hands
+from harness.modes.hands import Hands, calculation_s
 from harness.modes.mode import Answer, Totals
-from harness.modes.polls import PollBook
+from harness.modes.polls import PollBook, polls_in
 from harness.modes.queues import NS_PER_S, queues
-from harness.modes.totals import read_totals
+from harness.modes.totals import KeptTotals
 from harness.plan import Deployment
 from harness.protocol.drive import drive
 from harness.protocol.queue import NAP_NS, Receipt, VotingProtocol
@@ -41,7 +41,6 @@ class VotingSession:
         plan = deployment.plan
         self._vote = protocol.vote
         self._journal = journal
-        self._plan = plan
         self._totals_life_s = totals_life_s
         self._hands = Hands(
             deployment, Role.SITE, journal, breakers=breakers, daemons=protocol.daemons
@@ -51,7 +50,10 @@ class VotingSession:
         # One record per nap at most, and those of the hold: a full disk is met before the first.
         naps = round(plan.queue.patience_s * NS_PER_S / NAP_NS) if protocol.drain else 0
         self._records = min(naps, MOST_NAPS) + ROOM
-        self._polls = PollBook(self._hands.ballots.link)
+        self._totals = KeptTotals(self._hands, plan)
+        # A mode that counts totals for each page does not rely on memcached for anything.
+        polls = None if totals_life_s is None else polls_in(self._hands.cache)
+        self._polls = PollBook(self._hands.ballots.link, polls, calculation_s(plan))
 
     def find_poll(self, name: str) -> Poll | None:
         return self._polls.find(name)
@@ -64,7 +66,7 @@ class VotingSession:
         return ANSWERS[receipt]
 
     def totals(self, poll: Poll) -> Totals:
-        return read_totals(self._hands, self._plan.queue, poll, self._totals_life_s)
+        return self._totals.read(poll, self._totals_life_s)
 
     def is_ready(self) -> bool:
         return self._hands.ballots.is_reachable()
