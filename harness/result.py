@@ -24,12 +24,12 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Accounts(msgspec.Struct, frozen=True, kw_only=True):
-    """Numbers of votes. counted … pending partition `sent`; the rest stands beside them."""
+    """Numbers of votes. counted … rejected partition `sent`; the rest stands beside them."""
 
     planned: int
     unsent: int  # planned, never sent
     sent: int
-    acknowledged: int  # = counted + lost + altered + pending
+    acknowledged: int  # = counted + lost + altered + pending + rejected
     counted: int  # acknowledged, a ballot with the choice cast
     lost: int  # acknowledged, no ballot after a complete drain
     altered: int  # acknowledged, a ballot with another choice
@@ -38,12 +38,16 @@ class Accounts(msgspec.Struct, frozen=True, kw_only=True):
     absent: int  # outcome unknown, not counted
     refused: int  # refused, not counted
     pending: int  # acknowledged, no ballot, and the drain was not complete
+    rejected: int = 0  # acknowledged, no ballot: another vote of the same voter is counted
     phantom: int  # ballots whose id was never planned
     duplicated: int  # votes with more deliveries than their attempts explain
     extra_deliveries: int  # how many deliveries too many those have together
     recast: int = 0  # of `sent`: votes cast again under a new id, which no plan has
     counted_again: int = 0  # voters of whom more than one vote was counted, since they cast again
     unrecorded: int = 0  # of `sent`: votes that the ledger should have and has not
+    voters: int = 0  # who sent a vote; like all that follows in once-only polls alone, else 0
+    voters_counted: int = 0  # voters who have a ballot
+    overvotes: int = 0  # voters who have more than one
 
 
 class Rates(msgspec.Struct, frozen=True, kw_only=True):
@@ -155,6 +159,7 @@ class ModeResult(msgspec.Struct, frozen=True, kw_only=True):
     causes: dict[str, CauseCount] = {}  # of lost, altered and doubled votes, by cause
     unexplained: int = 0  # lost, altered and doubled votes for which no cause was found
     name: str = ""  # of the trial's folder in the run folder; empty for several trials together
+    rule_kept: bool | None = None  # no voter counted twice; None: no such rule, or not proven
 
 
 class RunResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -170,6 +175,7 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     verdict: Verdict  # the worst of all modes
     exit_code: int
     modes: dict[str, ModeResult]
+    once: bool = False  # the poll counts each voter once at most
 
 
 def read_result(text: bytes) -> RunResult:

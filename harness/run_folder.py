@@ -37,6 +37,8 @@ class TrialFacts(msgspec.Struct, frozen=True, kw_only=True):
     void_by: tuple[str, ...] = ()  # what of the plan takes the promise away, whatever happens
     planned: dict[int, int] | None  # generator → votes planned; None: ids unknown, no phantoms
     recasts: int = 0  # how often a vote could be cast again under a new id
+    once: bool = False  # the poll counts each voter once at most
+    votes_each: int = 1  # votes that each voter was to cast
     load_start_ns: int  # CLOCK_MONOTONIC of the plan's second 0
     duration_s: float
     drained: bool  # the queue was seen empty and the flusher idle

@@ -93,6 +93,8 @@ def play(stage: Stage, mode: Mode, trial: TrialFolder) -> None:
             void_by=voided_by(mode, plan),
             planned=planned_votes(plan),
             recasts=voters.most_recasts(applicable(plan.faults, mode.name, mode.queues)),
+            once=plan.poll.once,
+            votes_each=plan.voters.votes_each,
             load_start_ns=monotonic_ns(),
             duration_s=plan.duration_s,
             drained=False,

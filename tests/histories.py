@@ -15,7 +15,7 @@ import pandas as pd
 from harness.fault import Fault
 from harness.history.journal import JOURNAL_DTYPE, Role
 from harness.history.ledger import LEDGER_DTYPE, RequestKind, Trouble
-from harness.history.store import BALLOT_COLUMNS, write_parquet
+from harness.history.store import BALLOT_COLUMNS, REJECTION_COLUMNS, write_parquet
 from harness.plan import Arrivals, Plan
 from harness.protocol.commands import COMMAND_CODES, Command, KeyKind, Status
 from harness.run_folder import RunFolder, TrialFacts, TrialFolder
@@ -68,16 +68,27 @@ def attempt(
 
 
 def ballot(
-    sequence: int, choice: int = 1, deliveries: int = 1, generator: int = GENERATOR
+    sequence: int,
+    choice: int = 1,
+    deliveries: int = 1,
+    generator: int = GENERATOR,
+    voter: str | None = None,
 ) -> dict[str, Any]:
     """A ballots row."""
     return {
         "vote": vote_id(sequence, generator),
         "poll": "town-hall",
         "choice": choice,
-        "voter": f"voter-{sequence}",
+        "voter": f"voter-{sequence}" if voter is None else voter,
         "deliveries": deliveries,
     }
+
+
+def rejection(
+    sequence: int, choice: int = 1, generator: int = GENERATOR, voter: str | None = None
+) -> dict[str, Any]:
+    """A rejections row."""
+    return ballot(sequence, choice, 1, generator, voter)
 
 
 def command(
@@ -151,17 +162,22 @@ def make_trial(
     ledger: Sequence[dict[str, Any]] = (),
     ballots: Sequence[dict[str, Any]] = (),
     journal: Sequence[dict[str, Any]] = (),
+    rejections: Sequence[dict[str, Any]] | None = None,
     **changes: Any,
 ) -> TrialFolder:
     """A trial folder with these rows; facts as `facts(**changes)`, planned: all ids up to the last.
 
-    `planned` may be given among the changes.
+    `planned` may be given among the changes. With rejections, if only of none, the poll is a
+    once-only one.
     """
     trial = TrialFolder(path)
     path.mkdir(parents=True)
     write_parquet(frame(ledger, columns_of(LEDGER_DTYPE)), trial.ledger)
     write_parquet(frame(journal, columns_of(JOURNAL_DTYPE)), trial.journal)
     write_parquet(frame(ballots, BALLOT_COLUMNS), trial.ballots)
+    if rejections is not None:
+        write_parquet(frame(rejections, REJECTION_COLUMNS), trial.rejections)
+        changes = {"once": True} | changes
     votes = [row["vote"] for row in ledger if row["kind"] == RequestKind.VOTE]
     last = max((vote & (1 << 48) - 1 for vote in votes), default=-1)
     trial.write_facts(facts(**{"planned": {GENERATOR: last + 1}} | changes))

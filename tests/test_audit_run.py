@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from harness.audit.accounts import PARTS
 from harness.audit.examination import audit_run, examine
 from harness.audit.locks import lock_figures
-from harness.audit.verdict import judge_votes, promise_kept, promise_voids
+from harness.audit.verdict import BREAKS_PROMISE, judge_votes, promise_kept, promise_voids
 from harness.cli.audit import audit
 from harness.errors import Exit, HistoryError, PlanError, RecordingError
 from harness.history.journal import JOURNAL_DTYPE
@@ -78,7 +78,7 @@ def test_kept_is_said_only_when_all_is_known(settled, trial_facts, votes):
     assert bool(judgement.reasons) is (votes == "unknown" or not trial_facts.drained)
 
 
-@pytest.mark.parametrize("broken", ["lost", "altered", "resurrected", "duplicated", "phantom"])
+@pytest.mark.parametrize("broken", BREAKS_PROMISE)
 def test_a_promise_is_to_lose_double_and_invent_nothing(broken):
     assert promise_kept(facts(), accounts(), "kept") is True
     assert promise_kept(facts(), accounts(), "unknown") is None

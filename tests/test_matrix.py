@@ -70,6 +70,12 @@ def test_a_cell_is_judged_by_the_trials_in_which_the_fault_hit(
     assert says in cell.because
 
 
+def test_a_voter_who_is_counted_twice_is_expected_of_no_fault():
+    twice = mode_result(accounts={"overvotes": 3}, faults=(HIT,))
+    for expected, says in ((NOTHING, "3 overvotes"), (WIPED, "3 overvotes, which is expected of")):
+        assert says in judge(expected, twice).because
+
+
 @pytest.mark.parametrize(
     ("row", "says"),
     [

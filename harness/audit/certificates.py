@@ -17,12 +17,13 @@ from harness.audit.certificate import UNKNOWN, Certificate, Command, Finding
 from harness.audit.doubles import cause_of_alteration, cause_of_double
 from harness.audit.lives import load_commands
 from harness.audit.locks import holds
+from harness.audit.once import counted_with, turned_away
 from harness.audit.queues import Queues, Who
-from harness.audit.story import NAMES, Event, said_of, tell
+from harness.audit.story import NAMES, Event, actor, said_of, tell
 from harness.history.journal import Role
 from harness.history.ledger import LEDGER_DTYPE, RequestKind
 from harness.history.store import quoted, reading, require_columns, write_parquet
-from harness.protocol.commands import KeyKind, Status
+from harness.protocol.commands import COMMAND_CODES, InsertBallots, KeyKind, Status
 from harness.result import CauseCount
 from harness.run_folder import TrialFacts, TrialFolder
 from harness.vote import Outcome
@@ -85,18 +86,47 @@ def life_of(trial: TrialFolder, vote: int) -> Life | None:
         store = stores[-1] if stores else None
         finding = Finding("", True, "", reads[-1] if reads else None)
         story = tell(connection, [(store, finding)])
-        rows = connection.execute(
-            f"SELECT count(*) FROM {quoted(trial.ballots)} WHERE vote = {vote}"
-        ).fetchall()
+        fate = _fate(connection, trial, vote, told)
     events = [
         msgspec.structs.replace(event, mark="" if event.mark == "fatal" else event.mark)
         for event in said_of(vote, told, store, finding, story)
     ]
-    if rows[0][0]:
-        return Life("counted: the database has its ballot.", events)
-    if told.acknowledged:
-        return Life("pending: acknowledged, not counted, and the drain was not complete.", events)
-    return Life("not counted, and nobody had promised it.", events)
+    if fate.rejected_for and reads:
+        events += [
+            Event(c.end_ns, actor(c), f"finds that {fate.rejected_for}: rejected", mark="life")
+            for c in story.get(reads[-1].who, ())
+            if c.command == COMMAND_CODES[InsertBallots] and c.status == Status.OK
+        ]
+        events.sort(key=lambda event: event.at_ns)
+    return Life(fate.told, events)
+
+
+class _Fate(NamedTuple):
+    told: str
+    rejected_for: str = ""  # why, if it was
+
+
+def _fate(connection: Any, trial: TrialFolder, vote: int, told: Attempts) -> _Fate:
+    """What became of a vote that has no certificate."""
+    facts = trial.read_facts()
+    own = f"FROM (SELECT {vote}::UBIGINT AS vote)"
+    if _one(connection, f"SELECT vote IN (SELECT vote FROM {quoted(trial.ballots)}) {own}"):
+        return _Fate("counted: the database has its ballot.")
+    other = counted_with(connection, trial.ballots, vote, facts) if facts.once else None
+    counted = f"its voter is counted with vote {other:016x}" if other is not None else ""
+    if not told.acknowledged:
+        why = f": {counted}" if counted else ""
+        return _Fate(f"not counted, and nobody had promised it{why}.")
+    if counted:
+        excused = turned_away(connection, trial.ballots, trial.rejections, facts)
+        if _one(connection, f"SELECT {excused} {own}"):
+            return _Fate(f"rejected at the count: {counted}.", rejected_for=counted)
+    return _Fate("pending: acknowledged, not counted, and the drain was not complete.")
+
+
+def _one(connection: Any, sql: str) -> Any:
+    ((value,),) = connection.execute(sql).fetchall()
+    return value
 
 
 def write_certificates(trial: TrialFolder, frame: pd.DataFrame) -> None:

@@ -19,9 +19,10 @@ from harness.audit.recovery import recover
 from harness.audit.verdict import (
     RULE_OF_THREE,
     judge_votes,
+    kept_in_all,
     promise_kept,
-    promise_kept_in_all,
     promise_voids,
+    rule_kept,
     worst,
 )
 from harness.errors import Exit, HistoryError, PlanError, RecordingError
@@ -122,6 +123,7 @@ def examine(trial: TrialFolder, plan: Plan) -> Examination:
         causes=certified.causes,
         unexplained=certified.unexplained,
         name=trial.name,
+        rule_kept=rule_kept(facts, accounts),
     )
     result = msgspec.structs.replace(result, slo=_slo_results(plan, result))
     return Examination(trial, result, readable=True)
@@ -154,9 +156,7 @@ def combine(examined: Sequence[Examination], plan: Plan) -> ModeResult:
     pooled = ModeResult(
         verdict=verdict,
         promises=results[0].promises,
-        promise_kept=promise_kept_in_all(
-            results[0].promises, [result.promise_kept for result in results]
-        ),
+        promise_kept=kept_in_all(result.promise_kept for result in results),
         promise_void_by=tuple(
             dict.fromkeys(kind for result in results for kind in result.promise_void_by)
         ),
@@ -168,6 +168,7 @@ def combine(examined: Sequence[Examination], plan: Plan) -> ModeResult:
         faults=faults,
         causes=_all_causes(results),
         unexplained=sum(result.unexplained for result in results),
+        rule_kept=kept_in_all(result.rule_kept for result in results),
         lost_range=(min(lost), max(lost)),
         trials=results,
     )
@@ -207,6 +208,7 @@ def audit_run(
         verdict=verdict,
         exit_code=exit_code(verdict, modes) if failed_with is None else failed_with,
         modes=modes,
+        once=plan.poll.once,
     )
     write_atomically(folder.result_file, msgspec.json.format(msgspec.json.encode(result)))
     return result
@@ -238,13 +240,14 @@ def exit_code(verdict: Verdict, modes: dict[str, ModeResult]) -> Exit:
     """What a verb that ends with this verdict says to the shell.
 
     Lost votes of a mode that promises nothing, or whose promise does not cover the fault that hit,
-    are a finding, not a failure. Votes are accounted for whatever the generator did, so thresholds
+    are a finding, not a failure. A voter who was counted twice breaks what the poll promises, in
+    whatever mode. Votes are accounted for whatever the generator did, so thresholds
     on them count in an invalid measurement too; those on times and rates do not.
     """
     missed = [slo for mode in modes.values() for slo in mode.slo if not slo.held]
     missed_on_votes = [slo for slo in missed if SLO_FIGURES[parse_slo(slo.text).figure] == ACCOUNTS]
     votes = {verdict.votes, *(mode.verdict.votes for mode in modes.values())}
-    if any(mode.promise_kept is False for mode in modes.values()):
+    if any(False in (mode.promise_kept, mode.rule_kept) for mode in modes.values()):
         return Exit.BROKEN_PROMISE
     if "unknown" in votes or any(UNKNOWN in mode.causes for mode in modes.values()):
         return Exit.INCONCLUSIVE

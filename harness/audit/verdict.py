@@ -16,7 +16,7 @@ RULE_OF_THREE: Final = 3.0
 nothing goes wrong, is everything all right?, JAMA 249, 1983)."""
 
 
-BREAKS_PROMISE: Final = ("lost", "altered", "resurrected", "duplicated", "phantom")
+BREAKS_PROMISE: Final = ("lost", "altered", "resurrected", "duplicated", "phantom", "overvotes")
 """The accounts that a mode which promises must keep at zero."""
 EXCUSED: Final = ("lost",)
 """Of those, what a fault that the promise does not cover excuses."""
@@ -67,11 +67,21 @@ def promise_kept(facts: TrialFacts, accounts: Accounts, votes: VotesVerdict) -> 
     return None if void or votes == "unknown" else True
 
 
-def promise_kept_in_all(promises: bool, kept: Iterable[bool | None]) -> bool | None:
+def rule_kept(facts: TrialFacts, accounts: Accounts) -> bool | None:
+    """Whether no voter was counted more than once; None: the poll has no such rule, or unknown.
+
+    That is the poll's promise, not the mode's: no mode and no fault is excused from it.
+    """
+    if not facts.once:
+        return None
+    if accounts.overvotes:
+        return False
+    return True if facts.drained else None  # of what is still queued, another one may be counted
+
+
+def kept_in_all(kept: Iterable[bool | None]) -> bool | None:
     """Broken in one trial is broken; kept only if it was in all."""
     found = set(kept)
-    if not promises:
-        return None
     if False in found:
         return False
     return None if None in found else True

@@ -117,12 +117,17 @@ def require_columns(connection: duckdb.DuckDBPyConnection, parquet: Path, names:
     if not parquet.is_file():
         raise HistoryError(f"{parquet} is missing")
     try:
-        rows = connection.execute(f"DESCRIBE SELECT * FROM {quoted(parquet)}").fetchall()
+        missing = sorted(names - columns(connection, parquet))
     except duckdb.Error as error:
         raise HistoryError(f"{parquet} is unreadable: {str(error).splitlines()[0]}") from error
-    missing = sorted(names - {row[0] for row in rows})
     if missing:
         raise HistoryError(f"{parquet} has no column {', '.join(missing)}")
+
+
+def columns(connection: duckdb.DuckDBPyConnection, parquet: Path) -> set[str]:
+    """The names of a file's columns."""
+    rows = connection.execute(f"DESCRIBE SELECT * FROM {quoted(parquet)}").fetchall()
+    return {row[0] for row in rows}
 
 
 def quoted(path: Path) -> str:

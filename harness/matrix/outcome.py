@@ -99,7 +99,7 @@ def _held(
         return "broken", f"{unexplained} lost or doubled votes have no certificate"
     if expected.word == "nothing" and wrong.total():
         return "broken", "; ".join(f"{n} {name}" for name, n in wrong.items() if n)
-    for name in ("altered", "resurrected", "phantom"):
+    for name in ("altered", "resurrected", "phantom", "overvotes"):
         if wrong[name]:
             return "broken", f"{wrong[name]} {name}, which is expected of no fault"
     others = sorted(set(causes) - set(expected.causes))

@@ -11,6 +11,8 @@ from harness.slo import SLO_FIGURES
 
 VOTES_WORD: Final = {"kept": "Votes kept", "lost": "Votes lost", "unknown": "Votes unknown"}
 MEASUREMENT_WORD: Final = {"sound": "Measurement sound", "invalid": "Measurement invalid"}
+RULE_WORD: Final = {True: "Rule kept", False: "Rule broken", None: "Rule unknown"}
+"""By `rule_kept`, of a once-only poll."""
 INSTANT_S: Final = 0.01  # a fault that is over sooner has a moment and no duration
 
 CANNOT_PROVE: Final = (
@@ -77,6 +79,40 @@ def promise_sentence(result: ModeResult) -> str:
     return "It promises to lose nothing; this run cannot say whether it did."
 
 
+def rule_sentence(result: ModeResult) -> str:
+    """What became of the votes that were too many; empty where each voter has as many as she likes.
+
+    Refused at the door are all that were told no, whatever for: an overloaded site refuses as well.
+    """
+    accounts = result.accounts
+    if not accounts.voters:
+        return ""
+    cast = times(accounts.voters, "voter", "voters")
+    told = f"{cast} cast {times(accounts.sent, 'vote', 'votes')}, and "
+    if accounts.voters_counted == accounts.voters:
+        told += "all of them are counted" if accounts.voters > 1 else "is counted"
+    else:
+        told += f"{count(accounts.voters_counted)} of them are counted"
+    if accounts.overvotes:
+        told += f", {count(accounts.overvotes)} MORE THAN ONCE"
+    else:
+        told += ", each once" if result.rule_kept else ", so far none of them twice"
+    ends = [
+        f"{count(votes)} {how}"
+        for votes, how in (
+            (accounts.refused, "refused at the door"),
+            (accounts.rejected, "rejected at the count"),
+        )
+        if votes
+    ]
+    if not ends:
+        return f"{told}."
+    first = accounts.refused or accounts.rejected
+    verb = "vote was" if first == 1 else "votes were"
+    number, _, rest = ends[0].partition(" ")
+    return f"{told}; {_joined([f'{number} {verb} {rest}', *ends[1:]])}."
+
+
 def not_covered(whose: str, result: ModeResult) -> str:
     """`its promise does not cover a wipe of memcached`."""
     happened = [
@@ -96,11 +132,34 @@ def votes_headline(result: RunResult) -> str:
         return "No vote was acknowledged, so there was none to lose."
     if result.verdict.votes == "kept":
         who = "Every mode" if len(result.modes) > 1 else _joined(list(result.modes))
-        return f"{who} counted every vote that it acknowledged, as cast."
+        too_many = any(mode.accounts.rejected for mode in result.modes.values())
+        but = ", but for those of voters who were counted with another" if too_many else ""
+        return f"{who} counted every vote that it acknowledged, as cast{but}."
     losing = {name: m for name, m in result.modes.items() if m.verdict.votes == "lost"}
     told = _joined([f"{name} {_loss(mode.accounts)}" for name, mode in losing.items()])
     after = [_promised(losing), *_excused(losing)]
     return ". ".join([told, *filter(None, after)]) + "."
+
+
+def rule_kept(result: RunResult) -> bool | None:
+    """Whether the once-only poll counted each voter once at most; None: not known in every mode."""
+    kept = {mode.rule_kept for mode in result.modes.values()}
+    return False if False in kept else None if None in kept else True
+
+
+def rule_headline(result: RunResult) -> str:
+    """The rule's verdict in one sentence."""
+    broke = [
+        f"{name} counted {times(mode.accounts.overvotes, 'voter', 'voters')} more than once"
+        for name, mode in result.modes.items()
+        if mode.accounts.overvotes
+    ]
+    if broke:
+        return f"{_joined(broke)}. The poll promises that none is, in whatever mode."
+    unknown = [name for name, mode in result.modes.items() if mode.rule_kept is None]
+    if unknown:
+        return f"Whether a voter was counted more than once is not proven in {_joined(unknown)}."
+    return "No voter was counted more than once."
 
 
 def _promised(losing: Mapping[str, ModeResult]) -> str:

@@ -63,6 +63,8 @@ def play(
             drained=world.drained,
             partial=False,
             recasts=voters.most_recasts(plan.faults),
+            once=plan.poll.once,
+            votes_each=plan.voters.votes_each,
             notes=() if world.drained else (NOT_DRAINED,),
             in_flight_sampled=in_flight,
             site_in_flight=inside,
