@@ -13,6 +13,7 @@ import msgspec
 import pymysql
 
 from harness.database.ballots import read_ballots
+from harness.database.voters import read_rejections
 from harness.errors import PollstormError, RecordingError
 from harness.fault import VOTERS, target_of
 from harness.faults import voters
@@ -119,7 +120,8 @@ def play(stage: Stage, mode: Mode, trial: TrialFolder) -> None:
         finally:
             step(9, "collect ledger, journal and ballots")
             with uninterrupted():
-                collect(trial, notes, stack.servers.database or stack.deployment.database)
+                database = stack.servers.database or stack.deployment.database
+                collect(trial, notes, database, once=plan.poll.once)
 
 
 def needed(mode: Mode, stack: Stack) -> tuple[str, ...]:
@@ -196,13 +198,15 @@ def mean_during_load(samples: list[Sample], facts: TrialFacts) -> float | None:
     return fmean(during) if during else None
 
 
-def collect(trial: TrialFolder, notes: Notes, database: str) -> None:
+def collect(trial: TrialFolder, notes: Notes, database: str, *, once: bool) -> None:
     """Step 9. What cannot be collected is noted, and the audit then proves nothing from it."""
     trial.write_facts(notes.facts)
     collect_ledger(trial.raw, trial.ledger)
     collect_journal(trial.raw, trial.journal)
     try:
         write_parquet(read_ballots(database, READ_BALLOTS_S), trial.ballots)
+        if once:
+            write_parquet(read_rejections(database, READ_BALLOTS_S), trial.rejections)
     except pymysql.MySQLError as error:
         notes.remark(f"the ballots could not be read: {error}")
         notes.keep(partial=True)

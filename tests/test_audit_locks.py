@@ -108,6 +108,22 @@ def test_patience_that_ends_elsewhere_is_no_grant(tmp_path, fallback):
     assert (lock.grants, lock.takeovers, lock.gave_up) == (0, 0, 1)
 
 
+def test_a_voter_who_gives_up_and_gives_back_her_key_was_not_let_in(tmp_path):
+    guard = command(Add, KeyKind.VOTER, begin=0, cas=1, vote=7)
+    given_back = command(Delete, KeyKind.VOTER, begin=10)
+    lock = figures(tmp_path, [guard, *waiting(1, 5, 2), given_back])
+    assert (lock.grants, lock.takeovers, lock.gave_up) == (0, 0, 1)
+
+
+def test_the_voters_key_is_made_before_the_hold(tmp_path):
+    journal = [
+        *clean(0, (2, 4, 5, 6), pid=1),
+        command(Add, KeyKind.VOTER, begin=0.5, cas=3, vote=8, pid=2),
+        *clean(4, (7, 8, 9, 10), pid=2),
+    ]
+    assert figures(tmp_path, journal).overlaps == 0
+
+
 def test_a_try_without_an_answer_is_no_grant(tmp_path):
     assert figures(tmp_path, [command(Incr, LOCK, begin=0, status=Status.LOST)]).grants == 0
 

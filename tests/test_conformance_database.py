@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 from harness.database import schema
 from harness.database.ballots import Ballots, read_ballots
 from harness.database.executor import DatabaseExecutor
+from harness.database.voters import read_rejections
 from harness.protocol.commands import (
     DatabaseCommand,
     InsertBallot,
@@ -50,6 +51,12 @@ MESSAGES = st.sampled_from(
         for choice in (1, 2)
         for poll in (POLL.name, "other")
     ]
+    + [
+        Vote(mint(2, number), poll, choice, voter, once=True).to_message()
+        for number in range(6)
+        for choice in (1, 2)
+        for poll, voter in (("once", "v1"), ("once", f"v{number % 3}"), (POLL.name, "v1"))
+    ]
     + [b"closed", b"", b"\xff"]
 )
 
@@ -72,8 +79,11 @@ class RealDatabase:
     def ballots(self) -> pd.DataFrame:
         return read_ballots(self._url, TIMEOUT_S).sort_values("vote", ignore_index=True)
 
+    def rejections(self) -> pd.DataFrame:
+        return read_rejections(self._url, TIMEOUT_S).sort_values("vote", ignore_index=True)
+
     def clear(self) -> None:
-        for table in ("pollstorm_ballots", "pollstorm_heads", "pollstorm_epochs"):
+        for table in schema.TABLES:
             self._tell(f"DELETE FROM {table}")
 
     def close(self) -> None:
@@ -153,6 +163,7 @@ class Comparison(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         pd.testing.assert_frame_equal(self.simulated.ballots(), self.real.ballots())
+        pd.testing.assert_frame_equal(self.simulated.rejections(), self.real.rejections())
 
 
 def compare(simulate: Callable[[], SimulatedDatabase], real: RealDatabase, commands: int) -> None:
@@ -204,6 +215,27 @@ class OvertakenDrainsCount(SimulatedDatabase):
         return reply
 
 
+class AVoterIsCountedTwice(SimulatedDatabase):
+    def _is_free(self, vote: Vote) -> bool:
+        return super()._is_free(vote) or vote.choice == 2
+
+
+class AConflictClaimsTheVoter(SimulatedDatabase):
+    def _insert_ballot(self, command: InsertBallot, now_ns: int) -> Reply:
+        reply = super()._insert_ballot(command, now_ns)
+        if reply.status is Status.EXISTS:
+            self._claim(Vote.from_message(command.message))
+        return reply
+
+
+class TheLastRejectionStands(SimulatedDatabase):
+    def _insert_ballots(self, command: InsertBallots, now_ns: int) -> Reply:
+        self._rejections, before = {}, self._rejections
+        reply = super()._insert_ballots(command, now_ns)
+        self._rejections = before | self._rejections
+        return reply
+
+
 class HalfTheHeadsMove(SimulatedDatabase):
     def _insert_ballots(self, command: InsertBallots, now_ns: int) -> Reply:
         reply = super()._insert_ballots(command, now_ns)
@@ -243,6 +275,9 @@ class ReturningEpochsAreForgotten(SimulatedDatabase):
         CopiesAreDelivered,
         AnotherChoiceIsCounted,
         OvertakenDrainsCount,
+        AVoterIsCountedTwice,
+        AConflictClaimsTheVoter,
+        TheLastRejectionStands,
         HalfTheHeadsMove,
         StrangeEpochsHaveNoHead,
         EpochsAreNeverForgotten,

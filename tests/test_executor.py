@@ -80,6 +80,20 @@ def test_a_queue_filled_by_one_process_is_drained_by_another(client: MetaClient,
     assert (read[0], read[2]) == (VOTE.vote_id, 1)
 
 
+def test_a_voters_key_is_recorded_with_the_vote_that_lies_there(client: MetaClient, tmp_path: Path):
+    journal = Journal(tmp_path, Role.SITE)
+    executor = MemcachedExecutor([client], Role.SITE, 0, journal, None)
+    journal.start_operation()
+    key = Queue.named("q").voter("town-hall", "v1")
+    made = executor.execute(Add(key, b"00000000000000a1", 60))
+    assert executor.execute(Add(key, b"00000000000000b2", 60)).status is Status.EXISTS
+    assert executor.execute(Get(key)).value == b"00000000000000a1"
+    assert executor.execute(Delete(key, made.cas)).status is Status.OK
+    assert recorded(tmp_path, "key, vote") == [
+        (KeyKind.VOTER, vote) for vote in (0xA1, 0xB2, 0xA1, 0)
+    ]
+
+
 def test_each_key_goes_to_its_own_daemon(
     client: MetaClient, supervisor: Supervisor, tmp_path: Path
 ):

@@ -117,10 +117,19 @@ def test_a_vote_taken_in_is_answered_with_its_id(
     assert told.headers["x-content-type-options"] == "nosniff"
 
 
+def test_a_vote_in_a_once_only_poll_is_its_voters_only_one(
+    site: falcon.testing.TestClient, mode: Scripted
+) -> None:
+    mode.polls = {POLL.name: POLL._replace(once=True)}
+    assert post(site, GOOD).status_code == 201
+    assert mode.votes == [Vote(VoteId(0xA1), "town-hall", 2, "v1", once=True)]
+
+
 @pytest.mark.parametrize(
     ("answer", "status", "kind"),
     [
         (Answer.CONFLICT, 409, "conflict"),
+        (Answer.ALREADY_VOTED, 409, "already-voted"),
         (Answer.REFUSED, 503, "refused"),
         (Answer.UNKNOWN, 504, "outcome-unknown"),
     ],

@@ -69,7 +69,7 @@ FROM (
         min(end_ns) FILTER ({_IS_POINTER_SET} AND end_ns > 0) AS reset_end_ns,
         min(begin_ns) FILTER ({_IS_OVER}) AS over_ns,
         min(end_ns) FILTER ({_IS_OVER}) AS over_end_ns,
-        max(begin_ns) FILTER ({_IS_MEMCACHED}) AS went_on_ns
+        max(begin_ns) FILTER ({_IS_MEMCACHED} AND key <> {int(KeyKind.VOTER)}) AS went_on_ns
     FROM commands GROUP BY pid, thread, operation
 )"""
 """Each operation, how it was let in, and when: `entered_ns` opens its first command inside."""

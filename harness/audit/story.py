@@ -30,7 +30,10 @@ WORDS: Final = {
     COMMAND_CODES[Get]: "get", COMMAND_CODES[Set]: "set", COMMAND_CODES[Incr]: "incr",
     COMMAND_CODES[Add]: "add", COMMAND_CODES[Delete]: "delete",
 }  # fmt: skip
-KEYS: Final = {KeyKind.LOCK: "lock", KeyKind.POINTER: "pointer", KeyKind.SLOT: "slot"}
+KEYS: Final = {
+    KeyKind.LOCK: "lock", KeyKind.POINTER: "pointer", KeyKind.SLOT: "slot",
+    KeyKind.VOTER: "voter's key",
+}  # fmt: skip
 NAMES: Final = {
     **{
         (code, int(key)): f"{word} {name}"
@@ -45,6 +48,7 @@ NAMES: Final = {
 ENDS: Final = {
     Status.LOST: "no reply", Status.MISSING: "missing", Status.REFUSED: "refused",
     Status.UNREACHABLE: "unreachable", Status.OVER: "over", Status.EXISTS: "something is there",
+    Status.ALREADY_VOTED: "another vote of the voter is counted",
 }  # fmt: skip
 MOST_EVENTS: Final = 60  # of one story; a drain's other slots are left out anyhow
 
@@ -159,7 +163,7 @@ def _result(command: Command, vote: int) -> str:
     read = command.command == COMMAND_CODES[Get]
     if command.command == COMMAND_CODES[InsertBallots]:
         return f"committed, {command.number} votes"
-    if command.key == KeyKind.SLOT:
+    if command.key in (KeyKind.SLOT, KeyKind.VOTER):
         whose = (
             "the vote" if command.vote == vote else "another vote" if command.vote else "no vote"
         )

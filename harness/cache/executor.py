@@ -35,7 +35,8 @@ ADD: Final = COMMAND_CODES[Add]
 INCR: Final = COMMAND_CODES[Incr]
 DELETE: Final = COMMAND_CODES[Delete]
 PATIENCE: Final = COMMAND_CODES[Patience]
-VOTE_DIGITS: Final = 16  # a message opens with its vote's id in hex
+VOTE_DIGITS: Final = 16  # a message opens with its vote's id in hex, and a voter's key has only it
+OF_A_VOTE: Final = (KeyKind.SLOT, KeyKind.VOTER)
 
 
 class MemcachedExecutor:
@@ -180,7 +181,7 @@ class MemcachedExecutor:
             self._armed.meet(here)
 
     def _vote_sent(self, key: Key, value: bytes) -> int:
-        return vote_in(value) if self._journal and key.kind is KeyKind.SLOT else 0
+        return vote_in(value) if self._journal and key.kind in OF_A_VOTE else 0
 
 
 def vote_in(message: bytes) -> int:
@@ -192,8 +193,8 @@ def vote_in(message: bytes) -> int:
 
 
 def _close(journal: Journal, key: Key, reply: Reply) -> None:
-    """Record the reply; a vote's message that was read counts as a vote, not as a number."""
-    vote = vote_in(reply.value) if key.kind is KeyKind.SLOT else 0
+    """Record the reply; what a vote left there counts as a vote, not as a number."""
+    vote = vote_in(reply.value) if key.kind in OF_A_VOTE else 0
     journal.close(reply.status, 0 if vote else reply.number, reply.cas, vote)
 
 

@@ -1,9 +1,11 @@
 """Ballots: votes as counted. Unique by vote id; a vote that arrives again gains a delivery."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from enum import Enum
-from typing import Final
+from functools import partial
+from operator import attrgetter
+from typing import Final, TypeAlias
 
 import pandas as pd
 import pymysql
@@ -14,6 +16,7 @@ from harness.armed import ArmedPage, Passage, step
 from harness.database.connections import connect
 from harness.database.heads import move
 from harness.database.link import Failure, Link
+from harness.database.voters import admit, claim
 from harness.history.journal import Journal, Role
 from harness.history.store import BALLOT_COLUMNS
 from harness.protocol.commands import COMMAND_CODES, InsertBallots, Move, Status
@@ -36,6 +39,9 @@ ON DUPLICATE KEY UPDATE deliveries = deliveries"""
 COUNTED_AS: Final = "SELECT poll, choice FROM pollstorm_ballots WHERE vote = %s"
 COUNT: Final = "SELECT choice, COUNT(*) FROM pollstorm_ballots WHERE poll = %s GROUP BY choice"
 
+IS_ONCE: Final = attrgetter("once")
+Insert: TypeAlias = "Callable[[Connection[Cursor], Vote], Delivery]"
+
 INSERT: Final = COMMAND_CODES[InsertBallots]
 BEFORE_INSERT: Final = step(Role.FLUSHER, INSERT, Passage.BEFORE_INSERT)
 BEFORE_COMMIT: Final = step(Role.FLUSHER, INSERT, Passage.BEFORE_COMMIT)
@@ -47,6 +53,7 @@ class Delivery(Enum):
 
     COUNTED = "counted"  # committed, now or by an earlier delivery
     CONFLICT = "conflict"  # its id is there with another choice or poll
+    ALREADY_VOTED = "already voted"  # its voter is counted with another vote, this one never
     OVERTAKEN = "overtaken"  # a head had been moved by somebody else, so nothing was written
     REFUSED = "refused"  # certainly not committed
     UNKNOWN = "unknown"  # the reply to the commit was lost
@@ -55,6 +62,7 @@ class Delivery(Enum):
 STATUSES: Final = {
     Delivery.COUNTED: Status.OK,
     Delivery.CONFLICT: Status.EXISTS,
+    Delivery.ALREADY_VOTED: Status.ALREADY_VOTED,
     Delivery.OVERTAKEN: Status.EXISTS,
     Delivery.REFUSED: Status.REFUSED,
     Delivery.UNKNOWN: Status.LOST,
@@ -81,14 +89,15 @@ class Ballots:
         self._armed = armed
 
     def insert(self, vote: Vote, *, copy: bool = False) -> Delivery:
-        """Insert one vote; the statement commits. Never raises for what the database does.
+        """Insert one vote, and commit. Never raises for what the database does.
 
         A vote already counted gains a delivery, unless this may be a copy of it.
         """
         if self.journal:
             self.journal.open(INSERT, vote=vote.vote_id)
         insert = _insert_copy if copy else _insert_one
-        ended = self.link.attempt(lambda connection: insert(connection, vote))
+        transaction = partial(_insert_only, insert) if vote.once else insert
+        ended = self.link.attempt(lambda connection: transaction(connection, vote))
         delivery = FAILED[ended] if isinstance(ended, Failure) else ended
         if self.journal:
             self.journal.close(STATUSES[delivery], 1)
@@ -104,6 +113,7 @@ class Ballots:
     ) -> Delivery:
         """Insert all votes and move the heads, in one transaction: all is committed or nothing.
 
+        Of a once-only poll those votes are kept as rejected whose voter is counted with another.
         Never raises for what the database does. A fault that is armed at a step of the transaction
         is met only if there are votes.
         """
@@ -114,8 +124,11 @@ class Ballots:
                 if not move(cursor, moves):
                     connection.rollback()
                     return Delivery.OVERTAKEN
-                for start in range(0, len(rows), rows_per_statement):
-                    cursor.executemany(statement, rows[start:][:rows_per_statement])
+                counted = rows
+                if limited:
+                    counted = list(map(vote_row, admit(cursor, votes, rows_per_statement)))
+                for start in range(0, len(counted), rows_per_statement):
+                    cursor.executemany(statement, counted[start:][:rows_per_statement])
             if rows:
                 self._meet(BEFORE_COMMIT)
             connection.commit()
@@ -123,6 +136,7 @@ class Ballots:
 
         statement = COPY if copies else INSERT_MANY
         rows = [vote_row(vote) for vote in votes]
+        limited = any(map(IS_ONCE, votes))
         if rows:
             self._meet(BEFORE_INSERT)
         if self.journal:
@@ -173,6 +187,19 @@ def _insert_copy(connection: "Connection[Cursor]", vote: Vote) -> Delivery:
         cursor.execute(COUNTED_AS, (vote.vote_id,))
         same = cursor.fetchone() == (vote.poll, vote.choice)
     return Delivery.COUNTED if same else Delivery.CONFLICT
+
+
+def _insert_only(insert: Insert, connection: "Connection[Cursor]", vote: Vote) -> Delivery:
+    """Insert the one vote of its voter, and both rows or none."""
+    connection.begin()
+    with connection.cursor() as cursor:
+        claimed = claim(cursor, vote)
+    delivery = insert(connection, vote) if claimed else Delivery.ALREADY_VOTED
+    if delivery is Delivery.COUNTED:
+        connection.commit()
+    else:
+        connection.rollback()
+    return delivery
 
 
 def vote_row(vote: Vote) -> tuple[int, str, int, str]:

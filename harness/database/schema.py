@@ -31,6 +31,22 @@ CREATE TABLE IF NOT EXISTS pollstorm_ballots (
     KEY totals (poll, choice)
 ) ENGINE = InnoDB"""
 
+VOTERS: Final = """
+CREATE TABLE IF NOT EXISTS pollstorm_voters (
+    poll  VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    voter VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    vote  BIGINT UNSIGNED NOT NULL,
+    PRIMARY KEY (poll, voter)
+) ENGINE = InnoDB"""
+
+REJECTIONS: Final = """
+CREATE TABLE IF NOT EXISTS pollstorm_rejections (
+    vote   BIGINT UNSIGNED NOT NULL PRIMARY KEY,
+    poll   VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    choice SMALLINT UNSIGNED NOT NULL,
+    voter  VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL
+) ENGINE = InnoDB"""
+
 HEADS: Final = """
 CREATE TABLE IF NOT EXISTS pollstorm_heads (
     queue         VARCHAR(255) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
@@ -46,13 +62,16 @@ CREATE TABLE IF NOT EXISTS pollstorm_epochs (
     issued INT UNSIGNED NOT NULL
 ) ENGINE = InnoDB"""
 
-TABLES: Final = ("pollstorm_ballots", "pollstorm_polls", "pollstorm_heads", "pollstorm_epochs")
+TABLES: Final = (
+    *("pollstorm_ballots", "pollstorm_voters", "pollstorm_rejections", "pollstorm_polls"),
+    *("pollstorm_heads", "pollstorm_epochs"),
+)
 
 
 def create(url: str, *polls: Poll) -> None:
     """Create the tables where they are missing, and the polls."""
     with closing(connect(url, TIMEOUT_S)) as connection, connection.cursor() as cursor:
-        for table in (POLLS, BALLOTS, HEADS, EPOCHS):
+        for table in (POLLS, BALLOTS, VOTERS, REJECTIONS, HEADS, EPOCHS):
             cursor.execute(table)
         for poll in polls:
             keep(cursor, poll)

@@ -1,6 +1,7 @@
 """`direct`: one INSERT and a commit per vote; the results page counts the ballots, as ever.
 
-Promise: an acknowledged vote is committed.
+Promise: an acknowledged vote is committed. Of a voter who has one vote only, the database's key
+alone says whether this is it.
 """
 
 from harness.modes.protocol_mode import ProtocolMode

@@ -22,6 +22,7 @@ class Answer(Enum):
     STORED = "stored"  # committed in the database
     QUEUED = "queued"  # promised
     CONFLICT = "conflict"  # this id was counted with another choice
+    ALREADY_VOTED = "already-voted"  # its voter has one vote only, and that is another
     REFUSED = "refused"  # certainly written nowhere
     UNKNOWN = "outcome-unknown"  # nobody can know
 

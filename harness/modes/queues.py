@@ -13,7 +13,7 @@ def queues(plan: Plan) -> list[Queue]:
     """The plan's queues; the first has the bare prefix, as the post's Perl program uses it."""
     prefix = plan.queue.prefix
     prefixes = [prefix, *(f"{prefix}-{number}" for number in range(1, plan.queue.queues))]
-    return [Queue.named(each) for each in prefixes]
+    return [Queue.named(each, site=prefix) for each in prefixes]
 
 
 def terms(plan: Plan) -> Terms:

@@ -18,6 +18,7 @@ ANSWERS: Final = {
     Receipt.QUEUED: Answer.QUEUED,
     Receipt.STORED: Answer.STORED,
     Receipt.CONFLICT: Answer.CONFLICT,
+    Receipt.ALREADY_VOTED: Answer.ALREADY_VOTED,
     Receipt.REFUSED: Answer.REFUSED,
     Receipt.UNKNOWN: Answer.UNKNOWN,
     # Not queued, and the protocol knew of no other place for the vote.

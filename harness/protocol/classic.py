@@ -43,6 +43,7 @@ from harness.protocol.commands import (
     Sleep,
     Status,
 )
+from harness.protocol.once import guarded
 from harness.protocol.queue import (
     NAP_NS,
     AfterPatience,
@@ -139,4 +140,4 @@ def drain(queue: Queue) -> Machine[Drained]:
 
 def protocol(terms: Terms) -> VotingProtocol:
     """The post's queue; what happens when patience ends is the one thing that it leaves open."""
-    return VotingProtocol(partial(vote, after=terms.after_patience), drain)
+    return guarded(VotingProtocol(partial(vote, after=terms.after_patience), drain))

@@ -16,6 +16,7 @@ class KeyKind(IntEnum):
     LOCK = 1
     POINTER = 2
     SLOT = 3
+    VOTER = 4
 
 
 class Key(NamedTuple):
@@ -68,10 +69,11 @@ class Pipeline(NamedTuple):
 
 
 class InsertBallot(NamedTuple):
-    """Count one vote, in a statement that commits by itself.
+    """Count one vote, and commit.
 
     A vote already counted gains a delivery, but stays as it is if this may be a `copy` of it. The
-    reply is `EXISTS` when the vote was counted with another choice.
+    reply is `EXISTS` when the vote was counted with another choice, and `ALREADY_VOTED` when it is
+    its voter's only one, and another is counted.
     """
 
     message: bytes
@@ -90,7 +92,8 @@ class InsertBallots(NamedTuple):
     """Count the votes and move the heads, all in one transaction.
 
     The reply is `EXISTS`, and nothing was written, when a head was no longer where it is to move
-    from: another drain took these votes. Votes already counted as for `InsertBallot`.
+    from: another drain took these votes. Votes already counted as for `InsertBallot`; of a voter
+    who has only one, any other is rejected, which the reply does not say.
     """
 
     messages: Sequence[bytes]
@@ -161,6 +164,7 @@ class Status(IntEnum):
     UNREACHABLE = 4  # no connection: certainly not applied
     OVER = 5  # patience has run out
     EXISTS = 6  # not applied, because of what is there
+    ALREADY_VOTED = 7  # not applied, because its voter is counted with another vote
 
 
 UNANSWERED: Final = (Status.LOST, Status.UNREACHABLE)

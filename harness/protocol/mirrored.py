@@ -24,6 +24,7 @@ from typing import Final
 
 from harness.protocol import ticket
 from harness.protocol.commands import Machine
+from harness.protocol.once import guarded
 from harness.protocol.queue import (
     Drained,
     Queue,
@@ -68,6 +69,5 @@ def drain(queue: Queue, *, terms: Terms) -> Machine[Drained]:
 
 def protocol(terms: Terms) -> VotingProtocol:
     """Nobody waits here, so patience has no meaning."""
-    return VotingProtocol(
-        partial(vote, terms=terms), partial(drain, terms=terms), daemons=len(DAEMONS)
-    )
+    votes, drains = partial(vote, terms=terms), partial(drain, terms=terms)
+    return guarded(VotingProtocol(votes, drains, daemons=len(DAEMONS)))

@@ -40,6 +40,7 @@ from harness.protocol.commands import (
     Sleep,
     Status,
 )
+from harness.protocol.once import guarded
 from harness.protocol.queue import (
     NAP_NS,
     AfterPatience,
@@ -133,6 +134,5 @@ def drain(queue: Queue, *, life_s: int) -> Machine[Drained]:
 def protocol(terms: Terms) -> VotingProtocol:
     """A lock that outlives everybody's patience. What would take over falls back instead."""
     life_s = ceil(terms.patience_s) + SPARE_S
-    return VotingProtocol(
-        partial(vote, life_s=life_s, after=terms.after_patience), partial(drain, life_s=life_s)
-    )
+    take_in = partial(vote, life_s=life_s, after=terms.after_patience)
+    return guarded(VotingProtocol(take_in, partial(drain, life_s=life_s)))

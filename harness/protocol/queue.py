@@ -10,18 +10,22 @@ NAP_NS: Final = 1_000_000  # the post's 1/1000th of a second, between two tries 
 
 
 class Queue(NamedTuple):
-    """One queue's keys. Several queues differ by prefix only."""
+    """One queue's keys. Several queues of a site differ by prefix only."""
 
     prefix: str
     daemon: int
+    site: str
+    """What the keys of voters begin with, which all its queues share."""
     lock: Key
     pointer: Key
 
     @classmethod
-    def named(cls, prefix: str, daemon: int = 0) -> "Queue":
+    def named(cls, prefix: str, daemon: int = 0, *, site: str = "") -> "Queue":
+        """`site`: the prefix of its first queue; without it, this is the first."""
         return cls(
             prefix,
             daemon,
+            site or prefix,
             lock=Key(f"{prefix}-lock", KeyKind.LOCK, daemon=daemon),
             pointer=Key(f"{prefix}-curr", KeyKind.POINTER, daemon=daemon),
         )
@@ -34,9 +38,13 @@ class Queue(NamedTuple):
     def slot(self, number: int) -> Key:
         return Key(f"{self.prefix}-key-{number}", KeyKind.SLOT, number, self.daemon)
 
+    def voter(self, poll: str, voter: str) -> Key:
+        """At most 236 bytes, of the 250 that memcached allows; no poll has a colon in its name."""
+        return Key(f"{self.site}-voter-{poll}:{voter}", KeyKind.VOTER, daemon=self.daemon)
+
     def on(self, daemon: int) -> "Queue":
         """The queue of the same prefix on another daemon."""
-        return Queue.named(self.prefix, daemon)
+        return Queue.named(self.prefix, daemon, site=self.site)
 
 
 class AfterPatience(Enum):
@@ -63,6 +71,7 @@ class Receipt(Enum):
     QUEUED = "queued"
     STORED = "stored"  # in the database
     CONFLICT = "conflict"  # was counted with another choice
+    ALREADY_VOTED = "already voted"  # another vote of its voter was taken in; this one never counts
     REFUSED = "refused"  # written nowhere
     UNKNOWN = "unknown"  # written or not, nobody can say
     OUT_OF_PATIENCE = "out of patience"  # not queued
@@ -102,4 +111,6 @@ def straight_to_database(message: bytes, *, copy: bool = False) -> Machine[Recei
         return Receipt.STORED
     if inserted.status is Status.EXISTS:
         return Receipt.CONFLICT
+    if inserted.status is Status.ALREADY_VOTED:
+        return Receipt.ALREADY_VOTED
     return Receipt.UNKNOWN if inserted.status is Status.LOST else Receipt.REFUSED

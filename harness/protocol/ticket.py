@@ -72,6 +72,7 @@ from harness.protocol.commands import (
     Sleep,
     Status,
 )
+from harness.protocol.once import guarded
 from harness.protocol.queue import (
     Drained,
     DrainEnd,
@@ -260,4 +261,4 @@ def count(
 
 def protocol(terms: Terms) -> VotingProtocol:
     """Nobody waits here, so patience has no meaning."""
-    return VotingProtocol(partial(vote, terms=terms), partial(drain, terms=terms))
+    return guarded(VotingProtocol(partial(vote, terms=terms), partial(drain, terms=terms)))

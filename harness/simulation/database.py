@@ -13,7 +13,7 @@ import pandas as pd
 
 from harness.database.executor import votes_in
 from harness.database.heads import REMEMBERED_S
-from harness.history.store import BALLOT_COLUMNS
+from harness.history.store import BALLOT_COLUMNS, REJECTION_COLUMNS
 from harness.protocol.commands import (
     DatabaseCommand,
     InsertBallot,
@@ -31,6 +31,7 @@ REMEMBERED_NS: Final = REMEMBERED_S * 10**9
 DONE: Final = Reply(Status.OK)
 REFUSED: Final = Reply(Status.REFUSED)
 EXISTS: Final = Reply(Status.EXISTS)
+ALREADY_VOTED: Final = Reply(Status.ALREADY_VOTED)
 
 
 class Ballot:
@@ -64,6 +65,8 @@ class SimulatedDatabase:
 
     def __init__(self) -> None:
         self._ballots: dict[int, Ballot] = {}  # by vote id
+        self._voters: dict[tuple[str, str], int] = {}  # poll and voter: the vote that is counted
+        self._rejections: dict[int, Vote] = {}
         self._epochs: defaultdict[str, dict[int, Epoch]] = defaultdict(dict)  # by queue
         self._carry_out: Final[dict[type[DatabaseCommand], Callable[[Any, int], Reply]]] = {
             InsertBallot: self._insert_ballot,
@@ -84,11 +87,22 @@ class SimulatedDatabase:
         ]
         return pd.DataFrame(rows, columns=list(BALLOT_COLUMNS)).astype(BALLOT_COLUMNS)
 
+    def rejections(self) -> pd.DataFrame:
+        """All rejected votes in the order of their ids, with the columns of `REJECTION_COLUMNS`."""
+        rows = [
+            (vote_id, vote.poll, vote.choice, vote.voter)
+            for vote_id, vote in sorted(self._rejections.items())
+        ]
+        return pd.DataFrame(rows, columns=list(REJECTION_COLUMNS)).astype(REJECTION_COLUMNS)
+
     def _insert_ballot(self, command: InsertBallot, _now_ns: int) -> Reply:
         for vote in votes_in([command.message]):
+            if not self._is_free(vote):
+                return ALREADY_VOTED
             ballot = self._ballots.get(vote.vote_id)
             if ballot is not None and not ballot.is_as_in(vote):
                 return EXISTS
+            self._claim(vote)
             self._count(vote, copy=command.copy)
             return DONE
         return REFUSED
@@ -98,8 +112,21 @@ class SimulatedDatabase:
         if not self._move(command.moves):
             return EXISTS
         for vote in votes_in(command.messages):
-            self._count(vote, copy=command.copies)
+            if self._is_free(vote):
+                self._claim(vote)
+                self._count(vote, copy=command.copies)
+            else:
+                self._rejections.setdefault(vote.vote_id, vote)
         return DONE
+
+    def _is_free(self, vote: Vote) -> bool:
+        """Whether no other vote keeps this one from being counted."""
+        counted_with = self._voters.get((vote.poll, vote.voter), vote.vote_id)
+        return not vote.once or counted_with == vote.vote_id
+
+    def _claim(self, vote: Vote) -> None:
+        if vote.once:
+            self._voters[vote.poll, vote.voter] = vote.vote_id
 
     def _count(self, vote: Vote, *, copy: bool) -> None:
         ballot = self._ballots.get(vote.vote_id)

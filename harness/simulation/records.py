@@ -22,7 +22,7 @@ from harness.run_folder import TrialFolder
 from harness.vote import Outcome
 
 FORMATS: Final = {"<i8": "q", "<u8": "Q", "<u4": "I", "<u2": "H", "|u1": "B", "|V13": "13x"}
-SLOT: Final = KeyKind.SLOT  # looked up once: the hot path of every command
+OF_A_VOTE: Final = (KeyKind.SLOT, KeyKind.VOTER)  # looked up once: the hot path of every command
 VOTE_DIGITS: Final = 16  # a message opens with its vote's id in hex
 
 
@@ -116,7 +116,7 @@ class ThreadJournal:
             return
         key = command.key
         vote = number = 0
-        if key.kind is not SLOT:
+        if key.kind not in OF_A_VOTE:
             number = reply.number
         elif type(command) is Set or type(command) is Add:
             vote = vote_in(command.value)

@@ -24,6 +24,7 @@ STATUS_OF: Final = {
     Receipt.STORED: 201,
     Receipt.QUEUED: 202,
     Receipt.CONFLICT: 409,
+    Receipt.ALREADY_VOTED: 409,
     Receipt.REFUSED: 503,
     Receipt.OUT_OF_PATIENCE: 503,
     Receipt.NO_MEMCACHED: 503,

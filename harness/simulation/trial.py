@@ -73,6 +73,8 @@ def play(
     )
     world.records.write(trial)
     write_parquet(world.ballots.ballots(), trial.ballots)
+    if plan.poll.once:
+        write_parquet(world.ballots.rejections(), trial.rejections)
     remove_raw(trial)
     votes = sum(planned_votes(plan).values())
     return Played(trial.name, votes, world.records.commands, events, took_s)

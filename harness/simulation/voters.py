@@ -111,7 +111,7 @@ class Crowd:
         self._events = events
         self._planned = planned
         self._generator = generator
-        self._poll = poll.name
+        self._poll, self._once = poll.name, poll.once
         self._voters = voters
         self._workers = workers
         self._records = records
@@ -188,7 +188,7 @@ class Crowd:
         vote = None
         if self._kinds[row] == RequestKind.VOTE:
             vote_id = VoteId(attempt.vote)
-            vote = Vote(vote_id, self._poll, self._choices[row], self._name_of(vote_id))
+            vote = Vote(vote_id, self._poll, self._choices[row], self._name_of(vote_id), self._once)
         if not self._choose(attempt):
             self.end(attempt, Outcome.REFUSED, 0, Trouble.NOT_CONNECTED)
             return

@@ -71,6 +71,16 @@ def conflict() -> Problem:
     )
 
 
+def already_voted() -> Problem:
+    return Problem(
+        409,
+        "already-voted",
+        "Already voted",
+        "Each voter has one vote in this poll, and another vote of this voter was taken in before; "
+        "this one was written nowhere and never will be counted.",
+    )
+
+
 def refused() -> Problem:
     return Problem(
         503,

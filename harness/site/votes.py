@@ -42,6 +42,7 @@ _RULES: Final = {
 _STATUS_OF: Final = {Answer.STORED: "201 Created", Answer.QUEUED: "202 Accepted"}
 _PROBLEM_OF: Final = {
     Answer.CONFLICT: problem.conflict,
+    Answer.ALREADY_VOTED: problem.already_voted,
     Answer.REFUSED: problem.refused,
     Answer.UNKNOWN: problem.outcome_unknown,
 }
@@ -96,7 +97,8 @@ class Votes:
                 raise problem.poll_closed()
             if wish.choice > len(poll.choices):
                 raise problem.bad_vote(f"choice must be from 1 to {len(poll.choices)} in this poll")
-            vote = Vote(VoteId(int(wish.vote, 16)), poll_name, wish.choice, wish.voter)
+            number = VoteId(int(wish.vote, 16))
+            vote = Vote(number, poll_name, wish.choice, wish.voter, poll.once)
             return self._accept(loan, vote), vote.vote_id
 
     def _read(self, request: falcon.Request) -> VoteRequest:
