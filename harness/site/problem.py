@@ -76,8 +76,8 @@ def already_voted() -> Problem:
         409,
         "already-voted",
         "Already voted",
-        "Each voter has one vote in this poll, and another vote of this voter was taken in before; "
-        "this one was written nowhere and never will be counted.",
+        "Each voter has one vote in this poll, and another one of this voter was taken in before; "
+        "this attempt was written nowhere.",
     )
 
 
