@@ -8,7 +8,7 @@ STAMP := .venv/installed
 export LC_ALL := C.UTF-8
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: help setup services demo test conformance survival matrix lint bench bench-long clean
+.PHONY: help setup services perl demo test conformance survival matrix lint bench bench-long clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -33,7 +33,12 @@ $(STAMP): pyproject.toml constraints.txt
 demo: setup ## a controversial poll through three ways of taking votes; report in reports/latest
 	$(BIN)/pollstorm run controversial-poll --modes direct,cached,classic
 
-test: setup ## the whole test suite, real services included
+perl:
+	@perl -MCache::Memcached -e 1 2>/dev/null || \
+		.ci/install-missing perl-cache-memcached:libcache-memcached-perl || \
+		echo "without it the tests with a client in Perl are skipped" >&2
+
+test: setup perl ## the whole test suite, real services included
 	$(BIN)/pytest
 
 conformance: setup ## simulated memcached and database against the real ones, 100,000 commands

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Final
@@ -27,6 +27,7 @@ RETRY_S: Final = 0.05  # between the last drains: a dead memcached refuses at on
 FULL_LOAD: Final = 10_000
 """Votes in one drain after which the queue is drained again at once. That is half of what a drain
 takes at most: the rest may have been slots closed empty. Smaller ones can wait for the interval."""
+STRAY_BYTES: Final = 80  # of a message that is no vote: enough to know whose it is
 MOST_IN_A_ROW: Final = 32  # drains of one queue: half a million votes, then the others' turn
 MOST_REFRESHED: Final = 100  # polls in one round: some 0.1 s, so that drains are not held up long
 UNFIT: Final = {DrainEnd.NO_MEMCACHED, DrainEnd.NOT_COMMITTED}
@@ -90,6 +91,8 @@ class Flusher:
             drained = self._drain.drain(number)
             ends.add(drained.end)
             self._due |= dict.fromkeys(sorted(polls_of(drained.messages)))
+            if drained.strays:
+                print(of_strays(drained.strays), file=sys.stderr, flush=True)
             if drained.end is not DrainEnd.COMMITTED or len(drained.messages) < FULL_LOAD:
                 break
         return ends
@@ -128,6 +131,15 @@ def polls_of(messages: Iterable[bytes]) -> set[str]:
     words = {message.split(b" ", 3)[2] for message in messages if message.count(b" ") >= 3}
     names = {word.decode("ascii", "replace") for word in words}
     return {name for name in names if POLL_NAME.fullmatch(name)}
+
+
+def of_strays(strays: Sequence[bytes]) -> str:
+    """What to say of messages that are no votes: somebody else's, or votes that were altered."""
+    number = f"{len(strays)} messages are" if len(strays) > 1 else "a message is"
+    return (
+        f"in the queue {number} no vote and not counted: {strays[0][:STRAY_BYTES]!r}; "
+        "docs/interop.md says what a vote looks like"
+    )
 
 
 def ready_file(folder: Path, number: int = 1) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.armed import ArmedPage, step
-from harness.cache.executor import ADD, DELETE, GET, SET, MemcachedExecutor
+from harness.cache.executor import ADD, DELETE, GET, SET, MemcachedExecutor, vote_in
 from harness.cache.meta_client import MetaClient
 from harness.errors import RecordingError
 from harness.history.journal import Journal, Role
@@ -46,6 +46,22 @@ VOTE = Vote(mint(3, 4), "town-hall", 2, "v1")
 
 def slot(number: int) -> Key:
     return Queue.named("q").slot(number)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"",
+        b"-1",
+        b"+000000000000001 1 p v",
+        b"000000000000_001 1 p v",
+        b"0000000000000001",
+        b"\xff",
+    ],
+)
+def test_what_is_no_vote_has_no_id(message: bytes):
+    assert vote_in(message) == 0
+    assert vote_in(VOTE.to_message()) == VOTE.vote_id
 
 
 def test_a_queue_filled_by_one_process_is_drained_by_another(client: MetaClient, tmp_path: Path):

@@ -115,6 +115,18 @@ def test_a_queue_that_is_never_seen_empty_is_not_called_drained(tmp_path: Path, 
     assert not work.run()
 
 
+def test_messages_that_are_no_votes_are_said_once_a_drain(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    strays = [Drained(DrainEnd.COMMITTED, [b"v", b"x", b"y" * 200], [b"x", b"y"])]
+    strays.append(Drained(DrainEnd.COMMITTED, [b"y"], [b"y" * 200]))
+    work, _ = flusher(tmp_path, [*strays, SMALL], finished=False)
+    assert work.run()
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("in the queue 2 messages are no vote and not counted: b'x'; ")
+    assert second.startswith(f"in the queue a message is no vote and not counted: b'{'y' * 80}'; ")
+
+
 def test_flushers_take_turns_within_the_interval(tmp_path: Path):
     two = msgspec.structs.replace(PLAN, flusher=FlusherPlan(processes=2, interval_s=0.5))
     deployment = Deployment(

@@ -305,6 +305,8 @@ def test_what_is_no_vote_is_left_out(executor: DatabaseExecutor, mariadb: Mariad
     rubbish = [b"", b"\xff", b"closed", message(1) + b" x"]
     assert votes_in([*rubbish, message(2)]) == [vote(2)]
     assert executor.execute(InsertBallots([*rubbish, message(2)])) == OK
+    assert executor.take_strays() == rubbish
+    assert executor.take_strays() == []
     assert executor.execute(InsertBallot(rubbish[1])).status is Status.REFUSED
     assert deliveries(mariadb) == {2: (1, 1)}
 

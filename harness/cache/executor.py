@@ -1,5 +1,6 @@
 """Executes a protocol's commands on real memcached daemons, and journals each of them."""
 
+from binascii import unhexlify
 from collections.abc import Callable, Sequence
 from time import monotonic_ns, sleep
 from typing import Any, Final
@@ -185,9 +186,14 @@ class MemcachedExecutor:
 
 
 def vote_in(message: bytes) -> int:
-    """The vote id that a message opens with; 0 for a message that is none of ours."""
+    """The vote id that a message opens with; 0 for a message that is none of ours.
+
+    Not by `int`, which reads much that is no id, such as `-1`, of which there is no record.
+    """
+    if message[VOTE_DIGITS : VOTE_DIGITS + 1] != b" ":
+        return 0
     try:
-        return int(message[:VOTE_DIGITS], 16)
+        return int.from_bytes(unhexlify(message[:VOTE_DIGITS]))
     except ValueError:
         return 0
 

@@ -36,10 +36,16 @@ class DatabaseExecutor:
         self._ballots = ballots
         self._heads = Heads(ballots.link)
         self._rows_per_statement = rows_per_statement
+        self._strays: list[bytes] = []
 
     def stop_recording(self) -> None:
         """Go on without a journal."""
         self._ballots.stop_recording()
+
+    def take_strays(self) -> list[bytes]:
+        """The messages of batches that were no votes, since this was asked last."""
+        strays, self._strays = self._strays, []
+        return strays
 
     def close(self) -> None:
         """Drop the connection, whatever state it is in."""
@@ -53,8 +59,11 @@ class DatabaseExecutor:
         if isinstance(command, InsertBallot):
             return self._insert(command)
         if isinstance(command, InsertBallots):
+            votes = votes_in(command.messages)
+            if len(votes) < len(command.messages):
+                self._strays += [each for each in command.messages if not votes_in([each])]
             delivery = self._ballots.insert_batch(
-                votes_in(command.messages),
+                votes,
                 self._rows_per_statement,
                 command.moves,
                 copies=command.copies,

@@ -50,7 +50,8 @@ class QueueDrain:
                 self._journal.start_operation(number)
         except RecordingError as error:
             self._stop_recording(error)
-        return drive(self._drain(self._queues[number]), self._execute)
+        drained = drive(self._drain(self._queues[number]), self._execute)
+        return drained._replace(strays=self._hands.take_strays())
 
     def polls(self) -> list[str]:
         try:

@@ -66,6 +66,10 @@ class Hands:
             return self._database.execute(command)  # type: ignore[arg-type]
         return self._memcached.execute(command)
 
+    def take_strays(self) -> list[bytes]:
+        """As `DatabaseExecutor.take_strays`."""
+        return self._database.take_strays()
+
     def stop_recording(self) -> None:
         """Go on without a journal."""
         self._memcached.stop_recording()

@@ -94,6 +94,9 @@ class Drained(NamedTuple):
 
     end: DrainEnd
     messages: Sequence[bytes] = ()
+    strays: Sequence[bytes] = ()
+    """Those of the messages that are no votes, so nobody counts them. No protocol looks for them:
+    whoever runs it puts them in."""
 
 
 class VotingProtocol(NamedTuple):
