@@ -156,6 +156,7 @@ def main(arguments: list[str]) -> int:
     try:
         deployment = Deployment.read(path)
         mode = find_mode(os.environ.get(MODE_VARIABLE) or deployment.mode)
+        deployment.make_folder()
         finish = threading.Event()
         signal.signal(signal.SIGTERM, lambda *_: finish.set())
         signal.signal(signal.SIGINT, lambda *_: finish.set())

@@ -197,10 +197,29 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         except (msgspec.MsgspecError, tomllib.TOMLDecodeError) as error:
             raise PlanError(f"{path}: {error}") from error
         check(deployment.plan, str(path))
+        for address in deployment.memcached:
+            memcached_host(address)
         return deployment
 
     def write(self, path: Path) -> None:
         path.write_bytes(msgspec.json.encode(self))
+
+    def make_folder(self) -> None:
+        """Raises PlanError."""
+        try:
+            Path(self.folder).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise PlanError(
+                f"folder {self.folder}: {error.strerror}; name one we may write to"
+            ) from error
+
+
+def memcached_host(address: str) -> str:
+    """The host of `host:port`. Raises PlanError for anything else."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isascii() or not port.isdecimal() or not 0 < int(port) < 65_536:
+        raise PlanError(f"memcached {address!r}: write host:port, for example 127.0.0.1:11211")
+    return host.removeprefix("[").removesuffix("]")
 
 
 def read_plan(path: Path) -> Plan:

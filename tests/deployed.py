@@ -37,6 +37,7 @@ def counted(deployment: Deployment) -> dict[int, int]:
 
 def flush(deployment: Deployment, mode: str = "classic") -> int:
     """Run a real flusher until it has seen the queue empty; its exit code."""
+    deployment.make_folder()
     path = Path(deployment.folder) / "flusher.json"
     msgspec.structs.replace(deployment, mode=mode).write(path)
     ready = Path(deployment.folder) / "flusher.ready"

@@ -111,6 +111,15 @@ def test_a_pipeline_without_a_server_was_applied_nowhere():
     assert replies == [Reply(Status.UNREACHABLE)] * 3
 
 
+def test_an_ipv6_host_in_brackets_is_reached():
+    if not socket.has_dualstack_ipv6():
+        pytest.skip("this machine has no IPv6")
+    with closing(socket.create_server(("::1", 0), family=socket.AF_INET6)) as silent:
+        address = f"[::1]:{silent.getsockname()[1]}"
+        with closing(MetaClient(address, TIMEOUT_S)) as client:
+            assert client.meta_get("k").status is Status.LOST  # it was sent
+
+
 def test_values_larger_than_one_packet_arrive_whole(client: MetaClient):
     value = b"MN\r\n" * 200_000
     client.meta_set("large", value)

@@ -218,6 +218,33 @@ def test_too_few_memcached_daemons_are_a_plan_error(tmp_path: Path):
         assert "Traceback" not in started.stderr
 
 
+def test_an_address_that_is_none_is_told_when_a_deployment_is_read(tmp_path: Path):
+    path = tmp_path / "deployment.toml"
+    path.write_text(
+        'mode = "classic"\nmemcached = ["localhost"]\ndatabase = "mysql://u@h/n"\nfolder = "x"\n'
+        '[plan]\nscenario = "test"\n'
+    )
+    with pytest.raises(PlanError, match="memcached 'localhost': write host:port"):
+        Deployment.read(path)
+
+
+def test_a_folder_that_cannot_be_made_is_one_line_of_site_and_flusher(tmp_path: Path):
+    (tmp_path / "file").touch()
+    deployment = Deployment(
+        plan=PLAN, mode="direct", memcached=("127.0.0.1:1",), database="mysql://u@h/n",
+        folder=str(tmp_path / "file" / "below"),
+    )  # fmt: skip
+    path = tmp_path / "deployment.json"
+    deployment.write(path)
+    for module in ("harness.flusher", "harness.site"):
+        started = subprocess.run(
+            [sys.executable, "-m", module, str(path)], capture_output=True, text=True, check=False
+        )
+        assert started.returncode == Exit.USAGE, started.stderr
+        assert started.stderr.count("\n") == 1
+        assert "Not a directory; name one we may write to" in started.stderr
+
+
 def install(module: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A package `somebody` whose mode `mine` that is."""
     imports = (

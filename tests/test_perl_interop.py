@@ -1,7 +1,10 @@
 """Debian's Cache::Memcached (Perl) and our side on one queue, as docs/interop.md describes it."""
 
 import random
+import re
+import shlex
 import subprocess
+import textwrap
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,10 +16,13 @@ from typing import Final
 
 import msgspec
 import pytest
+from click.testing import CliRunner
 
 from harness.cache.executor import MemcachedExecutor
 from harness.cache.meta_client import MetaClient
 from harness.cache.ring import Ring
+from harness.cli import pollstorm
+from harness.database import schema
 from harness.errors import Exit
 from harness.history.journal import Role
 from harness.modes.mode import Answer, find_mode
@@ -24,12 +30,14 @@ from harness.plan import Deployment, MemcachedPlan
 from harness.protocol import classic
 from harness.protocol.drive import drive
 from harness.protocol.queue import Queue, Receipt
+from harness.services.mariadb import MariadbServer
 from harness.services.memcached import MemcachedServer, start_memcached
 from harness.services.processes import Supervisor
 from harness.vote import Vote, mint
 from tests.deployed import PLAN, POLL, counted, flush, session, vote
 
 PROGRAM: Final = Path(__file__).parent / "perl" / "poll_queue.pl"
+PAGE: Final = Path(__file__).parent.parent / "docs" / "interop.md"
 LIMIT_S: Final = 60
 PATIENT_S: Final = 30.0  # far above any stall of a busy machine: nobody is to take a lock over
 WRITERS: Final = 3  # of either side
@@ -256,3 +264,34 @@ def test_a_namespace_of_perls_is_a_part_of_our_prefix(deployment: Deployment):
     perl.vote(messages([3]), "--namespace=site_")
     assert flush(named) == Exit.OK
     assert counted(named) == once([3])
+
+
+def test_our_flusher_beside_a_site_in_perl_as_the_documentation_has_it(
+    memcached: MemcachedServer, mariadb: MariadbServer, tmp_path: Path
+):
+    """Its commands, its deployment and its vote as they stand there."""
+    page = PAGE.read_text()
+    (create,) = re.findall(r"pollstorm (polls create .*(?:\\\n.*)+)", page)
+    (text,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    (message,) = re.findall(r"^[0-9a-f]{16} .*$", page, re.MULTILINE)
+    for there, here in (
+        ("127.0.0.1:11211", memcached.address),
+        ("mysql://me:secret@127.0.0.1:3306/votes", mariadb.url),
+        ("/var/lib/pollstorm", str(tmp_path / "made")),
+    ):
+        create, text = create.replace(there, here), text.replace(there, here)
+    path = tmp_path / "deployment.toml"
+    path.write_text(textwrap.dedent(text))
+    deployment = Deployment.read(path)
+    memcached.wipe()
+    schema.drop(mariadb.url)
+    try:
+        arguments = shlex.split(create.replace("\\\n", " "))
+        assert CliRunner().invoke(pollstorm, arguments).exit_code == Exit.OK
+        perl = Perl(deployment)
+        assert perl.drain() == []
+        perl.vote([message.encode()])
+        assert flush(deployment) == Exit.OK
+        assert counted(deployment) == {0x00C0_0000_0000_0001: 1}
+    finally:
+        schema.drop(mariadb.url)

@@ -297,7 +297,7 @@ async def _connect(upstream: str) -> tuple[asyncio.StreamReader, asyncio.StreamW
     if "/" in upstream:
         return await asyncio.open_unix_connection(upstream, limit=CHUNK_BYTES)
     host, _, port = upstream.rpartition(":")
-    return await asyncio.open_connection(host, int(port), limit=CHUNK_BYTES)
+    return await asyncio.open_connection(host.strip("[]"), int(port), limit=CHUNK_BYTES)
 
 
 async def _say(writer: asyncio.StreamWriter, touched: Touched) -> None:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 from harness.errors import PlanError
+from harness.plan import memcached_host
 
 
 class Existing(NamedTuple):
@@ -24,14 +25,6 @@ class Existing(NamedTuple):
                 raise PlanError("--database: write mysql://user:password@host:port/name")
             if "unix_socket" not in parse_qs(parts.query):
                 require_loopback(parts.hostname, allowed)
-
-
-def memcached_host(address: str) -> str:
-    """The host of `host:port`. Raises PlanError for anything else."""
-    host, _, port = address.rpartition(":")
-    if not host or not port.isascii() or not port.isdecimal() or not 0 < int(port) < 65_536:
-        raise PlanError(f"memcached {address!r}: write host:port, for example 127.0.0.1:11211")
-    return host.removeprefix("[").removesuffix("]")
 
 
 def require_loopback(host: str, allowed: tuple[str, ...]) -> None:

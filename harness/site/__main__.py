@@ -8,7 +8,7 @@ import msgspec
 import pymysql
 
 from harness.database import schema
-from harness.errors import Exit, PlanError, PollstormError, ServiceError
+from harness.errors import Exit, PollstormError, ServiceError
 from harness.modes.mode import find_mode, require_memcached
 from harness.plan import Deployment
 from harness.site.server import free_address, serve
@@ -33,7 +33,7 @@ def site(
     )
     chosen = find_mode(resolved.mode)
     require_memcached(chosen, len(resolved.memcached), resolved.plan)
-    _make_folder(Path(resolved.folder))
+    resolved.make_folder()
     address, free_port = free_address(resolved.host, resolved.port)
     if create_schema:
         try:
@@ -43,13 +43,6 @@ def site(
     shown = f"[{address}]" if ":" in address else address
     click.echo(f"site: mode {chosen.name} on http://{shown}:{free_port}")
     serve(resolved, chosen, address, free_port)
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise PlanError(f"folder {folder}: {error.strerror}; name one we may write to") from error
 
 
 def main() -> None:
