@@ -1,5 +1,6 @@
 """The client of one memcached: what it is told, and what it makes of what goes wrong."""
 
+import socket
 import time
 from contextlib import closing
 
