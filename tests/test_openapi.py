@@ -1,7 +1,9 @@
 """The site's OpenAPI document names exactly what the site has."""
 
 import inspect
+import io
 import json
+import math
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +19,7 @@ from harness.site import problem
 from harness.site.app import create_app
 from harness.site.metrics import STATUSES
 from harness.site.openapi import Document, Success, describe, operation
+from harness.site.slow_bodies import claim_overdue
 from tests import site_with_fake_mode
 from tests.documented import DocumentedClient, document_of, told_by
 from tests.site_with_fake_mode import deployment
@@ -53,6 +56,14 @@ def test_it_names_every_route_and_method(app: "falcon.App[Any, Any]") -> None:
     assert named == routes
 
 
+class SlowBody(io.BytesIO):
+    """Comes when it has long been given up."""
+
+    def read(self, _size: int | None = -1) -> bytes:
+        claim_overdue(math.inf, spare=0)
+        return b""
+
+
 class Case(NamedTuple):
     """One way to an answer: what the mode does, what is asked for, and whether others do so too."""
 
@@ -61,6 +72,7 @@ class Case(NamedTuple):
     body: bytes = b""
     does: tuple[str, Any] = ("accepts", Answer.STORED)
     crowded: bool = False
+    extras: dict[str, Any] | None = None
 
     def ask(self, folder: Path) -> DocumentedClient:
         mode = Scripted()
@@ -74,7 +86,7 @@ class Case(NamedTuple):
         return site
 
     def ask_of(self, site: DocumentedClient) -> None:
-        site.simulate_request(self.method, self.path, body=self.body)
+        site.simulate_request(self.method, self.path, body=self.body, extras=self.extras)
 
 
 def cases() -> Iterator[Case]:
@@ -87,6 +99,7 @@ def cases() -> Iterator[Case]:
     yield Case("POST", VOTES, good, ("polls", {"town-hall": CLOSED}))
     for path in TAKES_BODIES:
         yield Case("POST", path, b"x" * 5000)
+        yield Case("POST", path, extras={"wsgi.input": SlowBody()})
     yield Case("POST", "/void")
     for method, path in (("POST", VOTES), *reads(POLL), *reads(f"{POLL}/results")):
         yield Case(method, path.replace("town-hall", "elsewhere"), good)

@@ -13,7 +13,7 @@ MAX_ANSWER_BYTES: Final = 4 * 2**20
 MAX_HEAD_BYTES: Final = 65_536  # as the standard library has it for one line
 
 CERTAINLY_NOT_WRITTEN: Final = frozenset(
-    {400, 401, 403, 404, 405, 409, 411, 413, 415, 422, 429, 503}
+    {400, 401, 403, 404, 405, 408, 409, 411, 413, 415, 422, 429, 503}
 )
 """These promise that the vote was written nowhere; every other failure leaves it open."""
 

@@ -42,7 +42,7 @@ METRICS: Final = "metrics"
 SUFFIX: Final = ".page"
 SPARE_ROWS: Final = 8  # for threads that start before the rows of ended ones are given back
 
-STATUSES: Final = (200, 201, 202, 403, 404, 409, 413, 422, 500, 503, 504)
+STATUSES: Final = (200, 201, 202, 403, 404, 408, 409, 413, 422, 500, 503, 504)
 BUCKETS_S: Final = (0.001, 0.0025, 0.01, 0.025, 0.1, 0.25, 1.0, 2.5)
 
 

@@ -61,6 +61,15 @@ def poll_closed() -> Problem:
     )
 
 
+def body_too_slow() -> Problem:
+    return Problem(
+        408,
+        "body-too-slow",
+        "Body too slow",
+        "The body took too long to arrive, and nothing was written; send it again at once.",
+    )
+
+
 def conflict() -> Problem:
     return Problem(
         409,

@@ -7,6 +7,7 @@ alive, one of two workers often got every connection and the other none, at half
 
 import logging
 import os
+import resource
 import socket
 import sys
 import threading
@@ -16,17 +17,26 @@ from typing import Any, Final
 
 import falcon
 from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server.mp import MPServer
 
 from harness.errors import PlanError, RecordingError
 from harness.modes.mode import Mode
 from harness.plan import Deployment
-from harness.site.app import create_app, threads_of
+from harness.site import slow_bodies
+from harness.site.app import DOOR_THREADS, create_app, threads_of
 
 BACKLOG: Final = 4096  # a spike's connections wait here for accept; the kernel may cap it
 MAX_CONNECTIONS: Final = 16_384  # per worker. Granian's backpressure counts connections, also idle
-# ones kept alive, so it must exceed the voters; what bounds the work in progress is the threads.
+# ones kept alive, so it must exceed the voters; what bounds the work in progress is the sessions.
+FILES_BESIDES: Final = 64  # per worker: libraries, the log, Granian's own
+FILES_PER_SESSION: Final = 3  # the database's connection, the journal's segments
+HEAD_S: Final = (
+    30.0  # for a request's head, from the answer before it or the connection's begin: so
+)
+# also how long a connection may lie idle. It costs no thread, and a voter may come again.
+HEAD_BYTES: Final = 16 << 10  # of a head, cookies and all; so much memory a connection can take
 THREAD_IDLE_S: Final = 600  # Granian's longest; threads start when needed, and cost little
 STOP_WITHIN_S: Final = 10  # for requests under way at SIGTERM: twice the database's time-out
 WATCH_MASTER_S: Final = 0.25  # orphaned workers end within this
@@ -61,22 +71,41 @@ def serve(deployment: Deployment, mode: Mode, host: str, port: int) -> None:
         blocking_threads=threads_of(site),
         blocking_threads_idle_timeout=THREAD_IDLE_S,
         http=HTTPModes.http1,
+        http1_settings=HTTP1Settings(
+            header_read_timeout=round(HEAD_S * 1000), max_buffer_size=HEAD_BYTES
+        ),
         websockets=False,
         backlog=BACKLOG,
-        backpressure=MAX_CONNECTIONS,
+        backpressure=_most_connections(deployment),
         respawn_failed_workers=True,
         workers_kill_timeout=STOP_WITHIN_S,
         log_level=LogLevels.error,
         log_access=False,
     )
-    loader = partial(_start_worker, deployment, mode, os.getpid())
+    loader = partial(_start_worker, deployment, mode, os.getpid(), port)
     server.serve(target_loader=loader, wrap_loader=False)
 
 
-def _start_worker(deployment: Deployment, mode: Mode, master: int) -> "falcon.App[Any, Any]":
+def _most_connections(deployment: Deployment) -> int:
+    """So many that a worker never runs out of open files: it then could neither accept nor vote.
+
+    Raises the limit as far as it may be raised; workers inherit it.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    per_session = FILES_PER_SESSION + len(deployment.memcached)
+    besides = FILES_BESIDES + deployment.plan.site.threads * per_session
+    return max(1, min(MAX_CONNECTIONS, most - besides))
+
+
+def _start_worker(
+    deployment: Deployment, mode: Mode, master: int, port: int
+) -> "falcon.App[Any, Any]":
     """Called by Granian in each worker, also in those it starts after one has died."""
     logging.basicConfig(format="site: %(message)s")
+    spare = DOOR_THREADS // 2  # the other half is for those who come with all they have to say
     threading.Thread(target=_end_with, args=(master,), daemon=True).start()
+    threading.Thread(target=slow_bodies.watch, args=(port, spare), daemon=True).start()
     try:
         return create_app(deployment, mode)
     except RecordingError as error:

@@ -67,6 +67,7 @@ class Votes:
         *(tell() for tell in _PROBLEM_OF.values()),
         problem.poll_closed(),
         problem.body_too_large(MAX_BODY_BYTES),
+        problem.body_too_slow(),
         problem.bad_vote(_RULES["choice"]),
         problem.recording_failed(),
         body=VoteRequest,
