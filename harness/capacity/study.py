@@ -3,13 +3,23 @@
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from harness.capacity.outcome import SCHEMA_VERSION, Bounds, CapacityResult, ModeCapacity
-from harness.capacity.search import BudgetSpent, Found, search
-from harness.capacity.steps import CONFIRM_S, STEP_S, Steps
+from harness.capacity.breakeven import break_even
+from harness.capacity.outcome import (
+    SCHEMA_VERSION,
+    Bounds,
+    CapacityResult,
+    ModeCapacity,
+    StepResult,
+)
+from harness.capacity.patience import patience
+from harness.capacity.scaling import scale
+from harness.capacity.search import BudgetSpent, Found, Step, Verdict, search
+from harness.capacity.sizing import size
+from harness.capacity.stand import CONFIRM_S, STEP_S, Stand
 from harness.errors import PlanError
 from harness.modes.mode import Mode, find_mode
 from harness.plan import Plan
@@ -19,8 +29,9 @@ from harness.services.processes import Supervisor
 from harness.services.targets import Existing
 from harness.trial import Progress
 
-TRUSTED: Final = 0.7
-"""Of the generator's ceiling. Above it, its own queueing begins to show in the target's latency."""
+PARTS: Final = ("search", "scaling", "break-even", "patience", "sizing")
+SHARES: Final = {"search": 4, "scaling": 2, "break-even": 2, "patience": 1, "sizing": 0}
+"""How the budget is dealt out among those parts that are asked for."""
 START_PER_S: Final = 400.0  # a poll's spike on a small site; every mode was seen to take it
 PRECISION: Final = 0.1  # between the bounds: less is within the noise of two trials
 FIRST_STEP_S: Final = 15.0  # until one was timed: services, load, drain, audit
@@ -33,62 +44,71 @@ class Order(NamedTuple):
     plan: Plan  # the deployment, its modes and objectives; its arrivals and faults are left away
     budget_s: float
     folder: Path
-    keep: bool  # ledgers and journals of all steps
+    keep: bool  # ledgers and journals of all trials
+    parts: tuple[str, ...]  # of PARTS
+    forecast_per_s: float | None  # the peak to be sized for
     command: str
 
 
 def study(order: Order, existing: Existing, progress: Progress) -> CapacityResult:
-    """Find each mode's capacity, and write `capacity.json` as it becomes known.
+    """Find each mode's capacity and what else is asked, and write it down as it becomes known.
 
     Raises PlanError before anything is started, and passes on what ends a trial early.
     """
     modes = [find_mode(name) for name in order.plan.modes]
     prepare(order.folder)
     begun_s = monotonic()
+    ends_s = begun_s + order.budget_s
     started_utc = datetime.now(UTC).isoformat(timespec="seconds")
-    found: dict[str, ModeCapacity] = {}
     with interruptible(), Supervisor() as supervisor:
+        stand = Stand(
+            order.plan, order.folder / "trials", supervisor, existing, progress, keep=order.keep
+        )
+        stand.measure_ceiling(modes[0])
+        assert stand.ceiling_per_s is not None
+        result = CapacityResult(
+            schema_version=SCHEMA_VERSION,
+            command=order.command,
+            started_utc=started_utc,
+            slo=order.plan.slo,
+            ceiling_per_s=stand.ceiling_per_s,
+            usable_per_s=stand.usable_per_s,
+            budget_s=order.budget_s,
+            forecast_per_s=order.forecast_per_s,
+        )
 
-        def steps(mode: Mode, ceiling_per_s: float | None) -> Steps:
-            return Steps(
-                order.plan, mode, order.folder / "steps", supervisor, existing, progress,
-                ceiling_per_s, keep=order.keep,
-            )  # fmt: skip
+        def known(**more: Any) -> CapacityResult:
+            spent = {"spent_s": round(monotonic() - begun_s, 1)}
+            now = msgspec.structs.replace(result, **spent, **more)
+            write(order.folder, now)
+            return now
 
-        ceiling_per_s = steps(modes[0], None).measure_ceiling()
-        usable_per_s = TRUSTED * ceiling_per_s / (1 + order.plan.arrivals.results_per_vote)
+        wanted = [part for part in PARTS if part in order.parts]
+        share_s = order.budget_s * SHARES["search"] / sum(SHARES[part] for part in wanted)
+        search_ends_s = begun_s + share_s
         for number, mode in enumerate(modes):
-            left_s = order.budget_s - (monotonic() - begun_s)
-            ends_s = monotonic() + left_s / (len(modes) - number)
-            of_mode = steps(mode, ceiling_per_s)
-            capacity = find(of_mode, usable_per_s, ends_s)
-            found[mode.name] = ModeCapacity(
-                capacity_per_s=Bounds(lower=capacity.lower_per_s, upper=capacity.upper_per_s),
-                limited_by=capacity.limited_by,
-                confirmed=capacity.confirmed,
-                steps=tuple(of_mode.results),
-            )
-            result = CapacityResult(
-                schema_version=SCHEMA_VERSION,
-                command=order.command,
-                started_utc=started_utc,
-                slo=order.plan.slo,
-                ceiling_per_s=ceiling_per_s,
-                usable_per_s=usable_per_s,
-                budget_s=order.budget_s,
-                spent_s=monotonic() - begun_s,
-                modes=dict(found),
-            )
-            write(order.folder, result)
+            of_mode_s = (search_ends_s - monotonic()) / (len(modes) - number)
+            capacity = find(stand, mode, monotonic() + of_mode_s)
+            result = known(modes=result.modes | {mode.name: capacity})
+        if "scaling" in wanted:
+            share_s = order.budget_s * SHARES["scaling"] / sum(SHARES[part] for part in wanted)
+            result = known(scaling=scale(stand, modes, result, monotonic() + share_s))
+        if "break-even" in wanted:
+            result = known(break_even=break_even(stand, modes, result, ends_s))
+        if "patience" in wanted:
+            result = known(patience=patience(stand, modes, order.folder / "simulated", ends_s))
+        if "sizing" in wanted and order.forecast_per_s is not None:
+            result = known(sizing=size(order.plan, modes, result, order.forecast_per_s))
     return result
 
 
-def find(steps: Steps, usable_per_s: float, ends_s: float) -> Found:
+def find(stand: Stand, mode: Mode, ends_s: float) -> ModeCapacity:
     """Play the search's trials while there is time for one more and a confirming one.
 
     `ends_s`: when the time is over, on the monotonic clock.
     """
-    searching = search(START_PER_S, usable_per_s, PRECISION)
+    searching = search(START_PER_S, stand.usable_per_s, PRECISION)
+    steps: list[StepResult] = []
     step_s = FIRST_STEP_S
     try:
         wanted = next(searching)
@@ -98,12 +118,18 @@ def find(steps: Steps, usable_per_s: float, ends_s: float) -> Found:
                 wanted = searching.throw(BudgetSpent())
                 continue
             begun_s = monotonic()
-            judged = steps.take(wanted)
+            judged = stand.step(mode, wanted, CONFIRM_S if wanted.confirming else STEP_S)
+            steps.append(judged)
             step_s = monotonic() - begun_s - (CONFIRM_S - STEP_S) * wanted.confirming
-            wanted = searching.send(judged)
+            wanted = searching.send(Step(Verdict(judged.verdict), judged.limited_by))
     except StopIteration as ended:
         found: Found = ended.value
-        return found
+    return ModeCapacity(
+        capacity_per_s=Bounds(lower=found.lower_per_s, upper=found.upper_per_s),
+        limited_by=found.limited_by,
+        confirmed=found.confirmed,
+        steps=tuple(steps),
+    )
 
 
 def prepare(folder: Path) -> None:

@@ -11,20 +11,24 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.capacity.outcome import CapacityResult, ModeCapacity
-from harness.capacity.study import Order, study
+from harness.capacity.page import write_page
+from harness.capacity.study import PARTS, Order, study
 from harness.cli.options import (
     allow_target,
     database,
     existing_services,
     memcached,
     settings_of,
+    traffic_of,
 )
 from harness.cli.progress import Audience, progress_on
 from harness.cli.run import KNOWN, repeat_command
 from harness.errors import PlanError
 from harness.plan import find_scenario, read_plan, with_changes
 from harness.report.notation import count, number
+from harness.slo import nearest
 
+RATE: Final = re.compile(r"(\d+(?:\.\d+)?)(?:/s)?")
 DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(s|m|h)")
 SECONDS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0}
 EPILOG: Final = f"""{KNOWN}
@@ -32,6 +36,7 @@ EPILOG: Final = f"""{KNOWN}
 Examples:
   pollstorm capacity --modes direct,classic,ticket --budget 6m
   pollstorm capacity --modes ticket --slo 'p99<50ms' --slo 'lost=0' --json
+  pollstorm capacity --parts all --forecast 800/s --budget 30m
 
 A refused vote in a thousand, or a backlog that grows, is a failure whatever the objectives.
 docs/capacity.md says how the search goes and what it cannot tell.
@@ -49,6 +54,20 @@ docs/capacity.md says how the search goes and what it cannot tell.
     "--budget", default="10m", show_default=True, metavar="TIME",
     help="Time for all modes together, such as 90s, 6m or 1h.",
 )  # fmt: skip
+@click.option(
+    "--parts", default="search", show_default=True, metavar="A,B",
+    help=f"What to find out besides: {', '.join(PARTS[1:])}; or all.",
+)  # fmt: skip
+@click.option(
+    "--forecast", metavar="800/s",
+    help="The peak to size for: votes per second, or a --traffic file's busiest second.",
+)  # fmt: skip
+@click.option(
+    "--traffic", type=click.Path(path_type=Path), metavar="FILE",
+    help="An access log or CSV whose peak is the forecast; gzipped or not.",
+)  # fmt: skip
+@click.option("--match", metavar="REGEX", help="Of an access log, only requests like these.")
+@click.option("--scale", type=float, metavar="X", help="So many times as much of the traffic.")
 @click.option("--workers", type=int, metavar="N", help="Site processes.")
 @click.option("--threads", type=int, metavar="N", help="Threads per site process.")
 @click.option(
@@ -67,6 +86,8 @@ def capacity(
     modes: str,
     slo: tuple[str, ...],
     budget: str,
+    parts: str,
+    forecast: str | None,
     settings: tuple[str, ...],
     keep: bool,
     out: Path | None,
@@ -94,16 +115,20 @@ def capacity(
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     folder = out or Path("reports") / f"{stamp}-capacity"
     existing = existing_services(memcached, database, allow_target)
+    peak_per_s = forecast_of(forecast, flags)
+    wanted = parts_of(parts, sized=peak_per_s is not None)
     console = Audience(stderr=as_json)
     with progress_on(console) as progress:
         command = repeat_command(sys.argv[1:])
-        order = Order(plan, seconds(budget, "--budget"), folder, keep, command)
+        budget_s = seconds(budget, "--budget")
+        order = Order(plan, budget_s, folder, keep, wanted, peak_per_s, command)
         result = study(order, existing, progress)
+    page = write_page(folder, result)
     if as_json:
         sys.stdout.buffer.write((folder / "capacity.json").read_bytes() + b"\n")
     else:
         print_capacity(result, console)
-        console.print(f"\nStudy: {folder}", soft_wrap=True, highlight=False)
+        console.print(f"\nStudy: {page}", soft_wrap=True, highlight=False)
     return result.exit_code
 
 
@@ -113,6 +138,35 @@ def seconds(text: str, flag: str) -> float:
     if not match or not float(match[1]):
         raise PlanError(f"{flag} {text!r}: write a time such as 90s, 6m or 1h")
     return float(match[1]) * SECONDS[match[2]]
+
+
+def parts_of(text: str, *, sized: bool) -> tuple[str, ...]:
+    """The parts of a study, the search always among them. Raises PlanError."""
+    named = [part.strip() for part in text.split(",") if part.strip()]
+    for name in named:
+        if name not in (*PARTS, "all"):
+            known = (*PARTS, "all")
+            raise PlanError(f"--parts: no part {name!r}{nearest(name, known)}; {', '.join(known)}")
+    if "sizing" in named and not sized:
+        raise PlanError("--parts sizing needs what to size for; give --forecast or --traffic")
+    chosen = PARTS if "all" in named else ("search", *named)
+    return tuple(part for part in PARTS if part in chosen or (part == "sizing" and sized))
+
+
+def forecast_of(text: str | None, flags: dict[str, Any]) -> float | None:
+    """The peak in votes per second, from either flag. Raises PlanError."""
+    if flags["traffic"] is not None:
+        if text is not None:
+            raise PlanError("--forecast and --traffic both say what to size for; give one")
+        return traffic_of(flags).peak_per_s
+    if flags["match"] is not None or flags["scale"] is not None:
+        raise PlanError("--match and --scale are for --traffic; name the file with it")
+    if text is None:
+        return None
+    match = RATE.fullmatch(text.strip())
+    if not match or not float(match[1]):
+        raise PlanError(f"--forecast {text!r}: write votes per second, such as 800/s")
+    return float(match[1])
 
 
 def print_capacity(result: CapacityResult, console: Console) -> None:

@@ -55,7 +55,7 @@ class Shown(NamedTuple):
     title: str
     caption: str
     drawing: Drawing | None
-    note: str  # modes that are missing, and why; empty when all are there
+    note: str = ""  # modes that are missing, and why; empty when all are there
 
 
 def _has_timeline(mode: ModeDrawn) -> bool:

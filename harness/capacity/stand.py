@@ -1,15 +1,18 @@
-"""One step of a capacity search: a whole trial at a constant rate, audited and judged."""
+"""The test stand: plays trials at a constant rate, each with fresh services, and judges them.
+
+A trial is audited as that of any run is. All parts of a study measure here.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from harness.analysis.backlog import backlog
 from harness.audit.examination import examine
 from harness.capacity.outcome import StepResult
-from harness.capacity.search import Step, Try, Verdict
+from harness.capacity.search import LOWEST_PER_S, Try, Verdict
 from harness.errors import HistoryError
 from harness.modes.mode import Mode
 from harness.plan import Plan, with_changes
@@ -22,6 +25,8 @@ from harness.trial import Progress, Stage, play
 
 STEP_S: Final = 5.0  # ten of the flusher's intervals; at 100 votes/s, p99 is of 500
 CONFIRM_S: Final = 2 * STEP_S
+TRUSTED: Final = 0.7
+"""Of the generator's ceiling. Above it, its own queueing begins to show in the target's latency."""
 NOT_TAKEN: Final = 0.001
 """Of the votes sent, how many may be refused or remain unknown. A site that refuses quickly has a
 fine latency; one vote in a thousand is what a restart costs."""
@@ -30,64 +35,82 @@ REFUSED: Final = "refused"
 FEWEST_IN_FLIGHT: Final = 1.0  # with less, a gauge that is read now and then says little
 
 
-class Steps:
-    """Plays one mode's steps, each with fresh services, in folders of their own."""
+class Stand:
+    """Plays trials in folders of their own, one after the other."""
 
     def __init__(
         self,
         plan: Plan,
-        mode: Mode,
         folder: Path,
         supervisor: Supervisor,
         existing: Existing,
         progress: Progress,
-        ceiling_per_s: float | None,
         *,
         keep: bool,
     ) -> None:
         """`plan`: everything but the rate; `keep`: leave ledgers and journals where they lie."""
-        self._plan = plan
-        self._mode = mode
+        self.plan = plan
         self._folder = folder
         self._supervisor = supervisor
         self._existing = existing
         self._progress = progress
-        self._ceiling_per_s = ceiling_per_s
         self._keep = keep
-        self.results: list[StepResult] = []
+        self._trials = 0
+        self.ceiling_per_s: float | None = None
+        """Requests per second that the generator can send to a route that does nothing."""
 
-    def measure_ceiling(self) -> float:
-        """What the generator can send, from a step at a trickle. Raises PollstormError."""
-        trial = self._play(at_rate(self._plan, self._mode.name, 1.0, 1.0, 0), "ceiling")
-        ceiling_per_s = trial.read_facts().ceiling_per_s
-        assert ceiling_per_s is not None, "each trial without a known ceiling measures it"
-        return ceiling_per_s
+    @property
+    def usable_per_s(self) -> float:
+        """The highest rate of votes at which the generator can be trusted."""
+        assert self.ceiling_per_s is not None, "the ceiling is measured first"
+        return TRUSTED * self.ceiling_per_s / (1 + self.plan.arrivals.results_per_vote)
 
-    def take(self, wanted: Try) -> Step:
-        """Play it. Raises PollstormError when that fails."""
-        number = len(self.results) + 1
-        lasts_s = CONFIRM_S if wanted.confirming else STEP_S
-        plan = at_rate(self._plan, self._mode.name, wanted.rate_per_s, lasts_s, number)
-        trial = self._play(plan, f"{number:02d}-{wanted.rate_per_s:.0f}-per-s")
+    def measure_ceiling(self, mode: Mode) -> None:
+        """By a trial at a trickle. Raises PollstormError."""
+        trial, _ = self._play(mode, Try(LOWEST_PER_S), 1.0, {})
+        self.ceiling_per_s = trial.read_facts().ceiling_per_s
+        self._tidy(trial)
+
+    def step(
+        self, mode: Mode, wanted: Try, lasts_s: float, changes: dict[str, Any] | None = None
+    ) -> StepResult:
+        """Play the rate, with other values at some of the plan's dotted keys, and judge it.
+
+        Raises PollstormError when it cannot be played.
+        """
+        trial, plan = self._play(mode, wanted, lasts_s, changes or {})
         result = judge(trial, plan, wanted)
-        self.results.append(result)
-        if not self._keep:
-            for history in (trial.ledger, trial.journal, trial.ballots):
-                history.unlink(missing_ok=True)
-        return Step(Verdict(result.verdict), result.limited_by)
+        self._tidy(trial)
+        return result
 
-    def _play(self, plan: Plan, name: str) -> TrialFolder:
-        folder = RunFolder.create(self._folder, plan, self._folder / self._mode.name / name)
-        trial = folder.trial(self._mode.name)
+    def _play(
+        self, mode: Mode, wanted: Try, lasts_s: float, changes: dict[str, Any]
+    ) -> tuple[TrialFolder, Plan]:
+        self._trials += 1
+        plan = at_rate(self.plan, mode.name, wanted.rate_per_s, lasts_s, self._trials, changes)
+        name = f"{self._trials:03d}-{mode.name}-{wanted.rate_per_s:.0f}-per-s"
+        folder = RunFolder.create(self._folder, plan, self._folder / name)
+        trial = folder.trial(mode.name)
         stage = Stage(
-            plan, self._supervisor, self._existing, folder.logs, self._progress, self._ceiling_per_s
+            plan, self._supervisor, self._existing, folder.logs, self._progress, self.ceiling_per_s
         )
-        play(stage, self._mode, trial)
-        return trial
+        play(stage, mode, trial)
+        return trial, plan
+
+    def _tidy(self, trial: TrialFolder) -> None:
+        for history in () if self._keep else (trial.ledger, trial.journal, trial.ballots):
+            history.unlink(missing_ok=True)
 
 
-def at_rate(plan: Plan, mode: str, rate_per_s: float, lasts_s: float, number: int) -> Plan:
-    """The plan's deployment under a constant rate, without its faults; each step has its seed."""
+def at_rate(
+    plan: Plan,
+    mode: str,
+    rate_per_s: float,
+    lasts_s: float,
+    number: int,
+    more: dict[str, Any],
+) -> Plan:
+    """The plan's deployment under a constant rate, without its faults; each trial has its seed."""
     changes = {
         "modes": [mode],
         "repeat": 1,
@@ -95,6 +118,7 @@ def at_rate(plan: Plan, mode: str, rate_per_s: float, lasts_s: float, number: in
         "seed": plan.seed + number,
         "arrivals.curve": "trickle",
         "arrivals.trickle_per_s": rate_per_s,
+        **more,
     }
     return with_changes(msgspec.structs.replace(plan, faults=()), changes, "capacity step")
 
@@ -130,6 +154,7 @@ def judge(trial: TrialFolder, plan: Plan, wanted: Try) -> StepResult:
         lost=accounts.lost,
         refused=accounts.refused,
         unknown=accounts.recovered + accounts.absent,
+        takeovers=result.lock.takeovers,
         deepest_backlog=deepest,
         backlog_growth_per_s=growth_per_s,
         in_flight_residual=gauge / expected - 1 if crowded and gauge and expected else None,
