@@ -98,8 +98,8 @@ class Stand:
         return trial, plan
 
     def _tidy(self, trial: TrialFolder) -> None:
-        for history in () if self._keep else (trial.ledger, trial.journal, trial.ballots):
-            history.unlink(missing_ok=True)
+        for history in () if self._keep else trial.path.glob("*.parquet"):
+            history.unlink()
 
 
 def at_rate(
