@@ -80,6 +80,7 @@ class Site(_Section, frozen=True):
     waiting: Annotated[int, Meta(ge=0, le=4096)] = 512
     wait_s: Positive = 2.0  # who has waited so long is refused: the patience, and to catch up
     port: Annotated[int, Meta(ge=0, le=65535)] = 0  # 0: any free one
+    https: bool = False  # people come through https, so that their cookies must
     # `cached`: how old totals may be. memcached counts whole seconds, and 1 may end at once.
     totals_ttl_s: Annotated[int, Meta(ge=2, le=3600)] = 2
     journal: bool = True
@@ -183,6 +184,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     memcached: tuple[str, ...]  # host:port
     database: str  # mysql://user:password@host:port/name or …?unix_socket=/path
     folder: str  # journals, metrics and the armed page lie here
+    secret: str = ""  # signs voters' cookies; POLLSTORM_SECRET goes before it
     host: str = "127.0.0.1"
     port: int = 0
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 
 from harness.cache.meta_client import MetaClient
 from harness.database import schema
@@ -13,6 +14,7 @@ from harness.plan import DatabasePlan, Deployment, MemcachedPlan
 from harness.services.mariadb import MariadbServer, start_mariadb
 from harness.services.memcached import MemcachedServer, start_memcached
 from harness.services.processes import Supervisor
+from tests.browsing import ARGUMENTS, CHROMIUM
 from tests.deployed import PLAN, POLL
 from tests.fake_site import FakeSite, Reply
 
@@ -82,6 +84,15 @@ def serve() -> Iterator[Callable[[Reply], FakeSite]]:
     yield start
     for site in sites:
         site.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """The system's Chromium."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture

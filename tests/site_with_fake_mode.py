@@ -22,6 +22,9 @@ class FakeSession:
     def find_poll(self, name: str) -> Poll | None:
         return POLL if name == POLL.name else None
 
+    def list_polls(self) -> tuple[Poll, ...]:
+        return (POLL,)
+
     def accept(self, vote: Vote) -> Answer:
         if vote.voter == "slow":
             sleep(1.0)

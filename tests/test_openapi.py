@@ -108,13 +108,18 @@ def cases() -> Iterator[Case]:
         yield Case(method, path, good, crowded=True)
         if method != "POST":
             yield Case(method, path)
+    for method, path in reads("/"):
+        yield Case(method, path)
+        yield Case(method, path, does=("polls", TotalsUnavailable()))
+        yield Case(method, path, does=("polls", ZeroDivisionError()))
+        yield Case(method, path, crowded=True)
     for method, path in reads("/health/ready"):
         yield Case(method, path)
         yield Case(method, path, does=("ready", False))
         yield Case(method, path, does=("ready", ZeroDivisionError()))
     for method, path in (*reads("/health/live"), *reads("/openapi.json"), ("GET", "/metrics")):
         yield Case(method, path)
-    for path in (POLL, VOTES, f"{POLL}/results", "/health/ready", "/health/live", "/void"):
+    for path in ("/", POLL, VOTES, f"{POLL}/results", "/health/ready", "/health/live", "/void"):
         yield Case("OPTIONS", path)
     for path in ("/metrics", "/openapi.json"):
         yield Case("OPTIONS", path)

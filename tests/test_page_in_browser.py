@@ -1,59 +1,23 @@
 """The page as a browser shows it: light, dark, printed, and as wide as a phone."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from harness.report.page import render
 from harness.result import FaultRecord, SloResult
 from harness.run_folder import RunFolder
+from tests.browsing import CONTRASTS, LEAST_CONTRAST, needs_chromium
 from tests.histories import make_run
 from tests.results import classic_result, mode_result, run_result
 
-CHROMIUM = Path("/usr/bin/chromium")
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 EARLY = [
     FaultRecord(kind="wipe", target="memcached", start_s=at_s, end_s=at_s, hit=True)
     for at_s in (0.0, 0.1, 0.9)
 ]  # where their labels could run into the title and into one another
-LEAST_CONTRAST = 4.5  # WCAG 2.2, AA, 1.4.3
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"{CHROMIUM} is missing"),
-]
-
-CONTRASTS = """
-() => {
-  const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
-  const parts = colour => {
-    canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1);
-    return canvas.getImageData(0, 0, 1, 1).data;
-  };
-  const light = ([r, g, b]) => [r, g, b].map(v => v / 255)
-    .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
-    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-  const paper = node => {
-    for (; node; node = node.parentElement) {
-      const behind = getComputedStyle(node).backgroundColor;
-      if (parts(behind)[3] === 255) return behind;
-    }
-    return 'white';
-  };
-  const found = [];
-  for (const node of document.querySelectorAll('body *')) {
-    const own = [...node.childNodes].some(n => n.nodeType === 3 && n.textContent.trim());
-    if (!own || !node.getClientRects().length) continue;
-    const style = getComputedStyle(node);
-    const ink = node instanceof SVGElement ? style.fill : style.color;
-    const [a, b] = [light(parts(ink)), light(parts(paper(node)))];
-    found.push([(Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05), node.textContent.trim()]);
-  }
-  return found;
-}
-"""
+pytestmark = needs_chromium
 
 
 @pytest.fixture(scope="module")
@@ -65,14 +29,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     )
     render(folder, run_result({"direct": mode_result(), "classic": classic}, partial=True))
     return folder
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(params=["light", "dark", "print", "phone", "phone, dark"])

@@ -58,6 +58,11 @@ class Scripted:
             raise self.polls
         return self.polls.get(name)
 
+    def list_polls(self) -> tuple[Poll, ...]:
+        if isinstance(self.polls, BaseException):
+            raise self.polls
+        return tuple(self.polls.values())
+
     def accept(self, vote: Vote) -> Answer:
         self.votes.append(vote)
         self.while_accepting()

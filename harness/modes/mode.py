@@ -44,6 +44,9 @@ class Session(Protocol):
     def find_poll(self, name: str) -> Poll | None:
         """The poll of that name. Raises TotalsUnavailable when nobody can say."""
 
+    def list_polls(self) -> tuple[Poll, ...]:
+        """All polls, open ones first. Raises TotalsUnavailable when nobody can say."""
+
     def accept(self, vote: Vote) -> Answer:
         """Take the vote in. Never raises for anything that memcached or the database does."""
 

@@ -11,7 +11,7 @@ import pymysql
 
 from harness.cache import AfterWait, Json, NamespacedCache, WaitedInVain, Written, connect
 from harness.database.link import Link
-from harness.database.polls import find_poll
+from harness.database.polls import find_poll, list_polls
 from harness.modes.mode import TotalsUnavailable
 from harness.vote import Poll
 
@@ -48,7 +48,7 @@ def forget_poll(daemons: str, prefix: str, name: str) -> Written:
 
 
 class PollBook:
-    """Found polls, remembered; unknown names are asked for again each time.
+    """Polls, remembered; unknown names are asked for again each time.
 
     Strangers may ask for any name: neither here nor in memcached is anything kept for one that no
     poll has, or they could push the queue out of it.
@@ -60,6 +60,7 @@ class PollBook:
         self._cache = cache
         self._lease_s = lease_s
         self._known: dict[str, tuple[Poll, float]] = {}
+        self._all: tuple[tuple[Poll, ...], float] | None = None
 
     def find(self, name: str) -> Poll | None:
         """The poll of that name; an old answer if nobody can give another just now.
@@ -80,6 +81,23 @@ class PollBook:
         elif known or len(self._known) < MAX_POLLS:
             self._known[name] = (found, monotonic() + MEMORY_S)
         return found
+
+    def all(self) -> tuple[Poll, ...]:
+        """All polls, open ones first; an old answer if the database gives none just now.
+
+        Raises TotalsUnavailable when there is no answer at all.
+        """
+        polls, until_s = self._all or ((), 0.0)
+        if self._all and monotonic() < until_s:
+            return polls
+        try:
+            polls = list_polls(self._link)
+        except pymysql.MySQLError as error:
+            if self._all:
+                return polls
+            raise TotalsUnavailable(str(error)) from error
+        self._all = polls, monotonic() + NOTICED_WITHIN_S
+        return polls
 
     def _look_up(self, name: str, *, is_known: bool) -> Poll | None:
         if self._cache is None:

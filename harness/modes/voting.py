@@ -59,6 +59,9 @@ class VotingSession:
     def find_poll(self, name: str) -> Poll | None:
         return self._polls.find(name)
 
+    def list_polls(self) -> tuple[Poll, ...]:
+        return self._polls.all()
+
     def accept(self, vote: Vote) -> Answer:
         number = vote.vote_id % len(self._queues)
         if self._journal:

@@ -29,6 +29,19 @@ class Problem(Exception):
         self.title = title
         self.detail = detail
 
+    @classmethod
+    def of_falcon(cls, request: falcon.Request, error: falcon.HTTPError) -> "Problem":
+        """What Falcon found wrong by itself: no such route, wrong method."""
+        kind = {404: "no-such-page", 405: "method-not-allowed"}.get(
+            error.status_code, "bad-request"
+        )
+        detail = {
+            404: "No page has this address; docs/api.md lists all of them.",
+            405: f"{request.method} is not possible here; the Allow header names what is.",
+        }.get(error.status_code, error.description or "The request is no HTTP that we understand.")
+        title = error.title or "Bad request"
+        return cls(error.status_code, kind, title.partition(" ")[2] or title, detail)
+
     def details(self) -> Details:
         return Details(TYPE_PREFIX + self.kind, self.title, self.status, self.detail)
 
@@ -162,15 +175,8 @@ def show(
 
 
 def serialize(request: falcon.Request, response: falcon.Response, error: falcon.HTTPError) -> None:
-    """Falcon's serializer for the errors that it raises itself: no such route, wrong method."""
-    kind = {404: "no-such-page", 405: "method-not-allowed"}.get(error.status_code, "bad-request")
-    detail = {
-        404: "No page has this address; docs/api.md lists all of them.",
-        405: f"{request.method} is not possible here; the Allow header names what is.",
-    }.get(error.status_code, error.description or "The request is no HTTP that we understand.")
-    title = error.title or "Bad request"
-    short = title.partition(" ")[2] or title
-    _fill(response, Problem(error.status_code, kind, short, detail))
+    """Falcon's serializer for the errors that it raises itself."""
+    _fill(response, Problem.of_falcon(request, error))
 
 
 def _fill(response: falcon.Response, problem: Problem) -> None:

@@ -45,23 +45,27 @@ class Results:
 
     @operation("Its results", {200: Success("Votes per choice", ResultsPage)}, *NO_POLL)
     def on_get(self, _request: falcon.Request, response: falcon.Response, poll: str) -> None:
+        response.data = msgspec.json.encode(_page(*self.read(poll)))
+
+    on_head = on_get
+
+    def read(self, name: str) -> tuple[Poll, Totals]:
+        """The poll and its totals. Raises Problem."""
         meter = self._meters.mine
         meter.begin()
         status = 500
         try:
-            require_possible(poll)
+            require_possible(name)
             with self._sessions.lend() as loan:
-                found = find_poll(loan.session, poll)
+                found = find_poll(loan.session, name)
                 totals = _totals(loan.session, found)
-            response.data = msgspec.json.encode(_page(found, totals))
             status = 200
+            return found, totals
         except problem.Problem as told:
             status = told.status
             raise
         finally:
             meter.end(Request.RESULTS, status)
-
-    on_head = on_get
 
 
 def _totals(session: Session, poll: Poll) -> Totals:

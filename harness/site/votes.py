@@ -1,7 +1,8 @@
 """`POST /polls/{poll}/votes`: the hot path of every load test."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, TypeAlias
 
 import falcon
 import msgspec
@@ -39,6 +40,8 @@ _RULES: Final = {
     "choice": f"choice must be a whole number from 1 to {MAX_CHOICES}",
     "voter": "voter must be 1 to 64 visible ASCII characters",
 }
+Reader: TypeAlias = Callable[[falcon.Request], VoteRequest]
+_BODY: Final = b'{"status":"%s","vote":"%s"}'
 _STATUS_OF: Final = {Answer.STORED: "201 Created", Answer.QUEUED: "202 Accepted"}
 _PROBLEM_OF: Final = {
     Answer.CONFLICT: problem.conflict,
@@ -73,24 +76,32 @@ class Votes:
         body=VoteRequest,
     )
     def on_post(self, request: falcon.Request, response: falcon.Response, poll: str) -> None:
+        answer, wish = self.take(poll, request, self._read)
+        response.status = _STATUS_OF[answer]
+        response.data = _BODY % (answer.value.encode(), wish.vote.encode())
+
+    def take(self, poll: str, request: falcon.Request, read: Reader) -> tuple[Answer, VoteRequest]:
+        """Take in the vote that `read` finds in the request: STORED or QUEUED, and the vote.
+
+        Raises Problem.
+        """
         meter = self._meters.mine
         meter.begin()
         status = 500
         try:
-            answer, vote = self._take_in(request, poll)
+            wish = read(request)
+            answer = self._take_in(wish, poll)
             if answer not in _STATUS_OF:
                 raise _PROBLEM_OF[answer]()
-            response.status = _STATUS_OF[answer]
-            response.data = b'{"status":"%s","vote":"%016x"}' % (answer.value.encode(), vote)
             status = 201 if answer is Answer.STORED else 202
+            return answer, wish
         except problem.Problem as told:
             status = told.status
             raise
         finally:
             meter.end(Request.VOTE, status)
 
-    def _take_in(self, request: falcon.Request, poll_name: str) -> tuple[Answer, VoteId]:
-        wish = self._read(request)
+    def _take_in(self, wish: VoteRequest, poll_name: str) -> Answer:
         require_possible(poll_name)
         with self._sessions.lend() as loan:
             poll = find_poll(loan.session, poll_name)
@@ -100,7 +111,7 @@ class Votes:
                 raise problem.bad_vote(f"choice must be from 1 to {len(poll.choices)} in this poll")
             number = VoteId(int(wish.vote, 16))
             vote = Vote(number, poll_name, wish.choice, wish.voter, poll.once)
-            return self._accept(loan, vote), vote.vote_id
+            return self._accept(loan, vote)
 
     def _read(self, request: falcon.Request) -> VoteRequest:
         try:
