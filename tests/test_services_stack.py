@@ -138,6 +138,9 @@ def test_up_prints_an_address_and_ends_on_ctrl_c() -> None:
         first = process.stdout.readline()
         address = re.fullmatch(r"mode classic on http://(\S+) \(Ctrl-C stops it\)\n", first)
         assert address, process.communicate()
+        shown = "".join(process.stdout.readline() for _ in range(7))
+        assert "\nOpen that address in a browser, or try:\n" in shown
+        assert re.search(r"pollstorm polls list --database 'mysql://root@\S+'\n$", shown)
         family = psutil.Process(process.pid).children(recursive=True)
         with closing(http.client.HTTPConnection(address[1])) as connection:
             connection.request("GET", f"/polls/{PLAN.poll.name}/results")

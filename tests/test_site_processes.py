@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -182,6 +183,23 @@ def test_a_site_that_cannot_start_says_why_in_one_line(
     assert done.returncode == code
     assert says in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_secret_that_is_too_short_is_refused_and_not_shown(tmp_path: Path) -> None:
+    file = tmp_path / "deployment.json"
+    deployment_on("mysql://nobody@127.0.0.1:1/nothing", tmp_path).write(file)
+    done = subprocess.run(
+        [sys.executable, "-m", "harness.site", str(file)],
+        capture_output=True,
+        text=True,
+        timeout=START_LIMIT_S,
+        check=False,
+        cwd=REPO,
+        env={**os.environ, "POLLSTORM_SECRET": "guessable"},
+    )
+    assert done.returncode == 2
+    assert "has fewer than 32 characters" in done.stderr
+    assert "guessable" not in done.stderr
 
 
 def deployment_on(database: str, folder: Path) -> Deployment:

@@ -1,5 +1,6 @@
 """`pollstorm up`: one mode's services and its site, to try by hand or to load with other tools."""
 
+import shlex
 import time
 from typing import Final
 
@@ -42,7 +43,8 @@ def up(
 ) -> int:
     """Start memcached, MariaDB, the site and (for a queue) its flusher; Ctrl-C stops them all.
 
-    The poll is the default one. Nothing is recorded, and the votes are gone afterwards.
+    One poll is there, and `pollstorm polls` makes more. Nothing is recorded; polls and votes are
+    gone afterwards.
     """
     changes = {"site.port": port, "site.workers": workers, "site.threads": threads}
     nothing_recorded = {"site.journal": False, **changes}
@@ -63,10 +65,13 @@ def up(
 
 
 def show(stack: Stack) -> None:
-    """Print where the site is, and a vote and a results page to try."""
+    """Print where the site is, and what to try on it."""
     deployment = stack.deployment
     poll = f"{stack.site.url}/polls/{deployment.plan.poll.name}"
     click.echo(f"mode {deployment.mode} on {stack.site.url} (Ctrl-C stops it)\n")
+    click.echo("Open that address in a browser, or try:\n")
     click.echo(f"""  curl -X POST {poll}/votes -H 'Content-Type: application/json' \\
        -d '{{"vote": "0000000000000001", "choice": 1, "voter": "me"}}'""")
     click.echo(f"  curl {poll}/results")
+    if stack.mariadb:  # the URL of another may hold a password
+        click.echo(f"  pollstorm polls list --database {shlex.quote(stack.mariadb.url)}")

@@ -11,6 +11,7 @@ from harness.database import schema
 from harness.errors import Exit, PollstormError, ServiceError
 from harness.modes.mode import find_mode, require_memcached
 from harness.plan import Deployment
+from harness.site.cookie import voters_key
 from harness.site.server import free_address, serve
 
 
@@ -34,6 +35,7 @@ def site(
     chosen = find_mode(resolved.mode)
     require_memcached(chosen, len(resolved.memcached), resolved.plan)
     resolved.make_folder()
+    voters_key(resolved)  # made before the workers need it, and refused before they start
     address, free_port = free_address(resolved.host, resolved.port)
     if create_schema:
         try:
