@@ -57,6 +57,9 @@ class Town(FakeMode):
     def accept(self, vote: Vote) -> Answer:
         if self.says is not None:
             return self.says
+        voted = {(ballot.poll, ballot.voter): ballot.vote_id for ballot in self.ballots.values()}
+        if vote.once and voted.get((vote.poll, vote.voter), vote.vote_id) != vote.vote_id:
+            return Answer.ALREADY_VOTED
         before = self.ballots.setdefault(vote.vote_id, vote)
         return Answer.STORED if before.choice == vote.choice else Answer.CONFLICT
 

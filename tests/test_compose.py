@@ -26,6 +26,7 @@ from harness.flusher import MODE_VARIABLE, ready_file
 from harness.modes.mode import find_mode, known_modes, require_memcached
 from harness.plan import Deployment, read_plan
 from harness.services.memcached import MemcachedServer
+from harness.site.cookie import SECRET
 
 ROOT = Path(__file__).parent.parent
 COMPOSE = ROOT / "docker-compose.yml"
@@ -154,13 +155,13 @@ def test_the_site_has_the_flags_and_the_variable_that_it_is_given() -> None:
     known = {name for p in harness.site.__main__.site.params for name in p.opts}
     assert {word for word in command("site") if word.startswith("--")} <= known
     variables = {getattr(p, "envvar", None) for p in harness.site.__main__.site.params}
-    assert set(SERVICES["site"]["environment"]) <= variables
+    assert set(SERVICES["site"]["environment"]) <= variables | {SECRET}
     assert find_mode(words(SERVICES["site"]["environment"]["POLLSTORM_MODE"])).queues
 
 
 def test_site_and_flusher_are_told_the_same_mode() -> None:
-    assert SERVICES["flusher"]["environment"] == SERVICES["site"]["environment"]
-    assert set(SERVICES["flusher"]["environment"]) == {MODE_VARIABLE}
+    site = SERVICES["site"]["environment"]
+    assert SERVICES["flusher"]["environment"] == {MODE_VARIABLE: site[MODE_VARIABLE]}
 
 
 def test_the_deployment_has_memcached_daemons_enough_for_every_mode() -> None:

@@ -54,6 +54,13 @@ def test_direct_counts_at_once_and_cached_totals_lag(deployment: Deployment):
 
 
 @pytest.mark.services
+def test_totals_kept_before_a_poll_had_other_choices_are_not_shown(deployment: Deployment):
+    with session(deployment, "classic") as site:
+        assert site.totals(POLL).counts == (0, 0, 0)
+        assert site.totals(POLL._replace(choices=("Yes", "No"))).counts == (0, 0)
+
+
+@pytest.mark.services
 def test_a_queued_vote_is_counted_by_the_flusher_which_refreshes_the_totals(
     deployment: Deployment,
 ):

@@ -185,6 +185,21 @@ def test_a_paper_that_is_sent_twice_counts_once(person: Person, town: Town) -> N
     assert len(town.ballots) == 2
 
 
+def test_who_has_voted_in_a_once_only_poll_is_told_so(person: Person, town: Town) -> None:
+    town.known = {POLL.name: POLL._replace(once=True)}
+    assert "counted once" in person.open("/polls/town-hall")
+    paper = paper_in(person.open("/polls/town-hall"))
+    assert person.vote(2, paper).status_code == 303
+    assert person.vote(2, paper).status_code == 303  # a double click is no second vote
+    assert person.told().startswith("Thank you.")
+    assert person.vote(1).status_code == 303
+    page = person.open("/polls/town-hall/results")
+    assert notice_in(page).startswith("You have already voted.")
+    assert "Your vote" not in page
+    assert 'class="button" href' not in page  # nothing more to vote
+    assert [(vote.choice, vote.once) for vote in town.ballots.values()] == [(2, True)]
+
+
 def test_a_closed_poll_has_no_form_and_takes_no_paper_that_is_still_out(
     person: Person, town: Town
 ) -> None:

@@ -173,6 +173,21 @@ def test_a_form_sent_twice_counts_once(visit: Opened, town: Town) -> None:
     assert len(town.ballots) == 2
 
 
+def test_a_second_vote_in_a_once_only_poll(visit: Opened, town: Town) -> None:
+    town.known[ORANGE.name] = ORANGE._replace(once=True)
+    page = visit("/polls/town-hall")
+    vote(page)
+    expect(page.get_by_role("status").first).to_contain_text("Thank you.")
+    expect(page.get_by_role("link", name="Vote", exact=True)).to_have_count(0)
+    page.goto("/polls/town-hall")
+    vote(page, "Yes")
+    expect(page.get_by_role("status").first).to_contain_text("You have already voted.")
+    other = visit("/polls/town-hall")  # another browser is another voter
+    vote(other, "Yes")
+    expect(other.get_by_role("status").first).to_contain_text("Thank you.")
+    assert [ballot.choice for ballot in town.ballots.values()] == [2, 1]
+
+
 def test_a_poll_that_closes_under_the_voters_hands(visit: Opened, town: Town) -> None:
     page = visit("/polls/town-hall")
     town.known[ORANGE.name] = ORANGE._replace(closed=True)

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
+from harness.cache import connect
 from harness.cli import pollstorm
 from harness.cli.poll_file import read_polls
 from harness.cli.polls import show
@@ -18,7 +19,9 @@ from harness.database.ballots import Ballots
 from harness.database.link import Link
 from harness.database.polls import Standing, find_poll
 from harness.errors import Exit, PlanError, ServiceError
+from harness.modes.polls import SEPARATOR, PollBook, polls_in
 from harness.services.mariadb import MariadbServer
+from harness.services.memcached import MemcachedServer
 from harness.vote import Poll, Vote, mint
 
 NOWHERE = "mysql://nobody@127.0.0.1:1/nothing"
@@ -205,6 +208,33 @@ def test_a_closed_poll_is_listed_last_with_its_totals(database: str) -> None:
     assert opened <= closed <= datetime.now(UTC)
     polls("create", "town-hall", *FLAGS, "--replace", database=database)
     assert found(database, "town-hall") == ORANGE._replace(closed=True)
+
+
+@pytest.mark.services
+def test_the_sites_memcached_forgets_what_was_changed(
+    database: str, memcached: MemcachedServer
+) -> None:
+    memcached.wipe()
+    schema.create(database, ORANGE)
+    link = Link(database, 5.0)
+    cached = polls_in(connect(memcached.address, "mine", separator=SEPARATOR))
+    book = PollBook(link, cached, 2)
+    assert book.find("town-hall") == ORANGE
+    flags = ("--memcached", memcached.address, "--prefix", "mine")
+    question = ("--question", "Or?", *FLAGS[2:])
+    polls("create", "town-hall", *question, "--replace", *flags, database=database)
+    assert cached.get("town-hall") is None
+    assert PollBook(link, cached, 2).find("town-hall") == ORANGE._replace(question="Or?")
+    told = polls("close", "town-hall", *flags, database=database)
+    assert told == "closed town-hall; a running site notices within 2 s\n"
+    assert cached.get("town-hall") is None
+    link.close()
+    cached.close()
+
+
+def test_what_is_no_memcached_is_refused_before_anything_is_changed() -> None:
+    told = refusal("close", "a", "--memcached", "somewhere")
+    assert told == "--memcached: 'somewhere' is no host:port"
 
 
 def test_a_terminal_shows_a_table(capsys: pytest.CaptureFixture[str]) -> None:

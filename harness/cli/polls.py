@@ -16,13 +16,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from harness.cache import connect as connect_memcached
 from harness.cli.poll_file import read_polls
 from harness.database import polls as kept
 from harness.database import schema
 from harness.database.connections import connect
 from harness.database.polls import Closing, Creation, Standing
 from harness.errors import Exit, PlanError, ServiceError
-from harness.modes.polls import NOTICED_WITHIN_S
+from harness.modes.polls import MEMORY_S, NOTICED_WITHIN_S, forget_poll
+from harness.plan import QueuePlan
 from harness.slo import nearest
 from harness.vote import Poll, flaw
 
@@ -45,6 +47,18 @@ database = click.option(
     required=True,
     envvar="POLLSTORM_DATABASE",
     help="The site's database, mysql://user:password@host:port/name; or POLLSTORM_DATABASE.",
+)
+memcached = click.option(
+    "--memcached",
+    metavar="HOST:PORT,…",
+    help="The site's memcached, so that it learns of a change at once, and not from the database.",
+)
+prefix = click.option(
+    "--prefix",
+    default=QueuePlan().prefix,
+    show_default=True,
+    metavar="TEXT",
+    help="With --memcached: the site's queue.prefix.",
 )
 replace = click.option(
     "--replace",
@@ -70,27 +84,40 @@ def polls() -> None:
 )
 @click.option("--once", is_flag=True, help="Each voter is counted once at most.")
 @replace
+@memcached
+@prefix
 @database
 def create(
-    name: str, question: str, choices: tuple[str, ...], once: bool, replace: bool, database: str
+    name: str,
+    question: str,
+    choices: tuple[str, ...],
+    once: bool,
+    replace: bool,
+    memcached: str | None,
+    prefix: str,
+    database: str,
 ) -> int:
     """Create the poll NAME, such as town-hall-2; it is open at once."""
     poll = Poll(name, question, choices, once)
     if wrong := flaw(poll):
         raise PlanError(f"flags: {wrong}")
-    return _create([poll], database, replace=replace, where="flags")
+    cached = Cached(memcached, prefix)
+    return _create([poll], database, cached, replace=replace, where="flags")
 
 
 @polls.command("import", short_help="Create the polls of a file.")
 @click.argument("file", type=click.Path(path_type=Path))
 @replace
+@memcached
+@prefix
 @database
-def import_(file: Path, replace: bool, database: str) -> int:
+def import_(file: Path, replace: bool, memcached: str | None, prefix: str, database: str) -> int:
     """Create all polls of FILE, a TOML file with a table [[polls]] for each, or none of them.
 
     A table has name, question, choices and, if each voter is counted once at most, once = true.
     """
-    return _create(read_polls(file), database, replace=replace, where=str(file))
+    cached = Cached(memcached, prefix)
+    return _create(read_polls(file), database, cached, replace=replace, where=str(file))
 
 
 @polls.command("list", short_help="All polls, and how they stand.")
@@ -114,9 +141,12 @@ def list_(as_json: bool, database: str) -> int:
 
 @polls.command(short_help="Have a poll take no votes any more.")
 @click.argument("name")
+@memcached
+@prefix
 @database
-def close(name: str, database: str) -> int:
+def close(name: str, memcached: str | None, prefix: str, database: str) -> int:
     """Close the poll NAME. Its results stay."""
+    cached = Cached(memcached, prefix)
     with _cursor(database) as cursor:
         closed = _without_tables(cursor, partial(kept.close, name=name), Closing.UNKNOWN)
         if closed is Closing.UNKNOWN:
@@ -127,11 +157,34 @@ def close(name: str, database: str) -> int:
     if closed is Closing.CLOSED_BEFORE:
         click.echo(f"{name} was closed before")
     else:
-        click.echo(f"closed {name}; a running site notices within {NOTICED_WITHIN_S:g} s")
+        within_s = cached.forget(name)
+        click.echo(f"closed {name}; a running site notices within {within_s:g} s")
     return Exit.OK
 
 
-def _create(polls: Sequence[Poll], database: str, *, replace: bool, where: str) -> int:
+class Cached:
+    """Polls as a site has them in memcached, if one is given."""
+
+    def __init__(self, daemons: str | None, prefix: str) -> None:
+        """Raises PlanError for what is no list of daemons."""
+        self._daemons = daemons
+        self._prefix = prefix
+        if daemons is not None:
+            try:
+                connect_memcached(daemons).close()  # nothing is sent before it is used
+            except ValueError as error:
+                raise PlanError(f"--memcached: {error}") from error
+
+    def forget(self, name: str) -> float:
+        """Have it forget the poll; within how many seconds a running site then notices."""
+        if self._daemons and forget_poll(self._daemons, self._prefix, name):
+            return MEMORY_S
+        return NOTICED_WITHIN_S
+
+
+def _create(
+    polls: Sequence[Poll], database: str, cached: Cached, *, replace: bool, where: str
+) -> int:
     """Create all or none. Raises PlanError that names the poll which cannot be."""
     try:
         schema.create(database)
@@ -142,6 +195,8 @@ def _create(polls: Sequence[Poll], database: str, *, replace: bool, where: str) 
         done = [_create_one(cursor, poll, replace=replace, where=where) for poll in polls]
         cursor.connection.commit()
     for poll, creation in zip(polls, done, strict=True):
+        if creation is Creation.REPLACED:
+            cached.forget(poll.name)
         rule = "each voter once" if poll.once else "any number of votes"
         click.echo(f"{creation.value} {poll.name}: {len(poll.choices)} choices, {rule}")
     return Exit.OK

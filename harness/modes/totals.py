@@ -44,13 +44,16 @@ class KeptTotals:
             if life_s is None:
                 return _counted_now(self._ballots, poll)
             stale_s = STALE_S if life_s else 0
-            return self._cache.get_or_set(
+            totals = self._cache.get_or_set(
                 poll.name,
                 lambda: _counted_now(self._ballots, poll),
                 ttl_s=life_s - stale_s,
                 stale_s=stale_s,
                 **self._waiting,
             )
+            if len(totals.counts) != len(poll.choices):  # of the poll as it was, before a change
+                return _counted_now(self._ballots, poll)
+            return totals
         except (pymysql.MySQLError, WaitedInVain) as error:
             raise TotalsUnavailable(str(error)) from error
 
