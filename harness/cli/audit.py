@@ -1,7 +1,6 @@
 """`pollstorm audit`: read the histories again and say what they prove."""
 
 from pathlib import Path
-from typing import Final
 
 import click
 import msgspec
@@ -15,11 +14,10 @@ from harness.audit.once import NEEDS
 from harness.audit.verdict import judge_votes, rule_kept
 from harness.errors import Exit, PlanError
 from harness.history.store import columns, reading
+from harness.report import sentences
 from harness.report.table import print_result
 from harness.result import Accounts
 from harness.run_folder import RunFolder, TrialFacts
-
-ONCE_ONLY: Final = ("rejected", "voters", "voters_counted", "overvotes")
 
 EXAMPLES = """\b
 Examples:
@@ -138,7 +136,7 @@ def accounts_table(accounts: dict[str, Accounts]) -> Table:
     for name in accounts:
         table.add_column(name, justify="right")
     for field in Accounts.__struct_fields__:
-        if field in ONCE_ONLY and not once:
+        if field in sentences.ONCE_ONLY and not once:
             continue
         table.add_row(field, *(f"{getattr(a, field):,}" for a in accounts.values()))
     return table

@@ -35,6 +35,7 @@ PARTS: Final = (
     Account("pending", "still queued", palette.PENDING, "///"),
     Account("recovered", "outcome unknown, counted", palette.RECOVERED, "///"),
     Account("absent", "outcome unknown, not counted", palette.ABSENT, "///"),
+    Account("rejected", "rejected at the count", palette.REJECTED),
     Account("refused", "refused", palette.REFUSED),
 )
 WRONGS: Final = (
@@ -43,6 +44,7 @@ WRONGS: Final = (
     Account("duplicated", "counted twice", palette.TWICE),
     PARTS[3],
     Account("phantom", "never cast", palette.PHANTOM),
+    Account("overvotes", "voters counted more than once", palette.OVERVOTED),
 )
 
 

@@ -134,6 +134,10 @@ ACCOUNTS_CAPTION: Final = (
     "INSERT would have counted it so."
 )
 
+REJECTED_CAPTION: Final = (
+    " Rejected at the count are those of voters who are counted with another vote."
+)
+
 
 def hero(modes: Sequence[tuple[str, ModeResult]]) -> Shown:
     """Where the votes went, from the accounts alone."""
@@ -146,7 +150,9 @@ def hero(modes: Sequence[tuple[str, ModeResult]]) -> Shown:
     drawing = draw(
         "accounts", f"Where the votes went. {told}", height_in, lambda f: paint_accounts(f, modes)
     )
-    return Shown("accounts", "Where the votes went", ACCOUNTS_CAPTION, drawing, "")
+    rejected = any(result.accounts.rejected for _, result in modes)
+    caption = ACCOUNTS_CAPTION + REJECTED_CAPTION * rejected
+    return Shown("accounts", "Where the votes went", caption, drawing, "")
 
 
 def gallery(folder: RunFolder, result: RunResult) -> list[Shown]:

@@ -1,4 +1,7 @@
-"""`junit.xml`, for a CI server: per mode one case for its votes, its measurement, each SLO."""
+"""`junit.xml`, for a CI server: per mode a case for its votes, its measurement, each SLO.
+
+Where each voter is counted once at most, one for that as well.
+"""
 
 from xml.etree import ElementTree as Xml
 
@@ -15,6 +18,8 @@ def junit(result: RunResult) -> bytes:
     suite.set("timestamp", result.started_utc)
     for name, mode in result.modes.items():
         _votes_case(suite, name, mode)
+        if result.once:
+            _rule_case(suite, name, mode)
         _measurement_case(suite, name, mode)
         for slo in mode.slo:
             case = _case(suite, name, slo.text)
@@ -38,6 +43,18 @@ def _votes_case(suite: Xml.Element, name: str, mode: ModeResult) -> None:
         Xml.SubElement(case, "failure", message=sentence).text = _text(mode)
     else:
         Xml.SubElement(case, "system-out").text = sentence
+
+
+def _rule_case(suite: Xml.Element, name: str, mode: ModeResult) -> None:
+    """The poll's promise, so that no mode is excused from it."""
+    case = _case(suite, name, "each voter counted once at most")
+    sentence = sentences.rule_sentence(mode)
+    if mode.rule_kept is None:
+        Xml.SubElement(case, "error", message=sentence or "Nothing is proven.").text = _text(mode)
+    elif mode.rule_kept:
+        Xml.SubElement(case, "system-out").text = sentence
+    else:
+        Xml.SubElement(case, "failure", message=sentence)
 
 
 def _measurement_case(suite: Xml.Element, name: str, mode: ModeResult) -> None:

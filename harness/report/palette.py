@@ -34,6 +34,8 @@ PENDING: Final = Colour("pending", "#e0b64d", "#9a7413")
 RECOVERED: Final = Colour("recovered", "#7f9aa8", "#5d7888")
 ABSENT: Final = Colour("absent", "#969ea7", "#6b747e")
 REFUSED: Final = Colour("refused", "#ccd2d8", "#4b535c")
+REJECTED: Final = Colour("rejected", "#c3b3d6", "#655680")
+OVERVOTED: Final = Colour("overvoted", "#9c1c5a", "#ff8fc2")
 KEPT: Final = Colour("kept", "#0b7a4b", "#4ccb93")
 
 SERIES: Final = (
@@ -46,7 +48,7 @@ SERIES: Final = (
 )
 COLOURS: Final = (
     *(INK, MUTED, GRID, PAPER, FAULT, COUNTED, LOST, ALTERED, TWICE, RESURRECTED, PHANTOM),
-    *(PENDING, RECOVERED, ABSENT, REFUSED, KEPT, *SERIES),
+    *(PENDING, RECOVERED, ABSENT, REFUSED, REJECTED, OVERVOTED, KEPT, *SERIES),
 )
 
 _DASHES: Final = ("-", (0, (5, 1.5)), (0, (2, 1.2)), (0, (6, 1.5, 1.5, 1.5)), (0, (8, 2)), ":")

@@ -13,6 +13,8 @@ VOTES_WORD: Final = {"kept": "Votes kept", "lost": "Votes lost", "unknown": "Vot
 MEASUREMENT_WORD: Final = {"sound": "Measurement sound", "invalid": "Measurement invalid"}
 RULE_WORD: Final = {True: "Rule kept", False: "Rule broken", None: "Rule unknown"}
 """By `rule_kept`, of a once-only poll."""
+ONCE_ONLY: Final = ("rejected", "voters", "voters_counted", "overvotes")
+"""Accounts that only such a poll has."""
 INSTANT_S: Final = 0.01  # a fault that is over sooner has a moment and no duration
 
 CANNOT_PROVE: Final = (
@@ -87,30 +89,23 @@ def rule_sentence(result: ModeResult) -> str:
     accounts = result.accounts
     if not accounts.voters:
         return ""
-    cast = times(accounts.voters, "voter", "voters")
-    told = f"{cast} cast {times(accounts.sent, 'vote', 'votes')}, and "
-    if accounts.voters_counted == accounts.voters:
-        told += "all of them are counted" if accounts.voters > 1 else "is counted"
-    else:
-        told += f"{count(accounts.voters_counted)} of them are counted"
+    voters = times(accounts.voters, "voter", "voters")
+    told = f"{voters} cast {times(accounts.sent, 'vote', 'votes')}: "
+    everybody = accounts.voters_counted == accounts.voters
+    told += "all" if everybody else count(accounts.voters_counted)
+    told += f" of the voters {'is' if accounts.voters_counted == 1 else 'are'} counted, "
     if accounts.overvotes:
-        told += f", {count(accounts.overvotes)} MORE THAN ONCE"
+        told += f"{count(accounts.overvotes)} of them MORE THAN ONCE"
     else:
-        told += ", each once" if result.rule_kept else ", so far none of them twice"
-    ends = [
-        f"{count(votes)} {how}"
-        for votes, how in (
-            (accounts.refused, "refused at the door"),
-            (accounts.rejected, "rejected at the count"),
-        )
-        if votes
-    ]
-    if not ends:
-        return f"{told}."
-    first = accounts.refused or accounts.rejected
-    verb = "vote was" if first == 1 else "votes were"
-    number, _, rest = ends[0].partition(" ")
-    return f"{told}; {_joined([f'{number} {verb} {rest}', *ends[1:]])}."
+        told += "each once" if result.rule_kept else "so far none more than once"
+    refused = times(accounts.refused, "vote was", "votes were")
+    rejected = times(accounts.rejected, "vote was", "votes were")
+    if accounts.refused:
+        told += f"; {refused} refused at the door"
+        rejected = count(accounts.rejected)
+    if accounts.rejected:
+        told += f"{', ' if accounts.refused else '; '}{rejected} rejected at the count"
+    return f"{told}."
 
 
 def not_covered(whose: str, result: ModeResult) -> str:
@@ -133,7 +128,7 @@ def votes_headline(result: RunResult) -> str:
     if result.verdict.votes == "kept":
         who = "Every mode" if len(result.modes) > 1 else _joined(list(result.modes))
         too_many = any(mode.accounts.rejected for mode in result.modes.values())
-        but = ", but for those of voters who were counted with another" if too_many else ""
+        but = ", but for further votes of voters who are counted" if too_many else ""
         return f"{who} counted every vote that it acknowledged, as cast{but}."
     losing = {name: m for name, m in result.modes.items() if m.verdict.votes == "lost"}
     told = _joined([f"{name} {_loss(mode.accounts)}" for name, mode in losing.items()])
@@ -141,7 +136,7 @@ def votes_headline(result: RunResult) -> str:
     return ". ".join([told, *filter(None, after)]) + "."
 
 
-def rule_kept(result: RunResult) -> bool | None:
+def rule_of(result: RunResult) -> bool | None:
     """Whether the once-only poll counted each voter once at most; None: not known in every mode."""
     kept = {mode.rule_kept for mode in result.modes.values()}
     return False if False in kept else None if None in kept else True
@@ -155,7 +150,7 @@ def rule_headline(result: RunResult) -> str:
         if mode.accounts.overvotes
     ]
     if broke:
-        return f"{_joined(broke)}. The poll promises that none is, in whatever mode."
+        return f"{_joined(broke)}, which the poll forbids in every mode."
     unknown = [name for name, mode in result.modes.items() if mode.rule_kept is None]
     if unknown:
         return f"Whether a voter was counted more than once is not proven in {_joined(unknown)}."

@@ -22,6 +22,8 @@ HEADINGS = (
     "overlaps",
     "counted p99 s",
 )
+ONCE_HEADINGS = ("refused", "rejected", "voters counted twice")
+"""Of once-only polls, besides."""
 
 
 def summary(result: RunResult) -> str:
@@ -36,10 +38,14 @@ def summary(result: RunResult) -> str:
         f"{sentences.measurement_headline(result)}",
         "",
     ]
+    if result.once:
+        word = sentences.RULE_WORD[sentences.rule_of(result)]
+        lines += [f"**{word}.** {sentences.rule_headline(result)}", ""]
     for name, mode in result.modes.items():
         words = [
             sentences.votes_sentence(name, mode),
             sentences.spread_sentence(mode),
+            sentences.rule_sentence(mode),
             sentences.promise_sentence(mode),
         ]
         lines.append(f"- {escaped(' '.join(filter(None, words)))}")
@@ -72,10 +78,11 @@ def escaped(text: str) -> str:
 
 
 def _modes_table(result: RunResult) -> list[str]:
-    lines = [f"| {' | '.join(HEADINGS)} |", f"|---|---|---|{'---:|' * (len(HEADINGS) - 3)}"]
+    headings = HEADINGS + ONCE_HEADINGS * result.once
+    lines = [f"| {' | '.join(headings)} |", f"|---|---|---|{'---:|' * (len(headings) - 3)}"]
     for name, mode in result.modes.items():
         accounts, latency, lock = mode.accounts, mode.latency_ms, mode.lock
-        cells = (
+        cells = [
             escaped(name),
             mode.verdict.votes,
             mode.verdict.measurement,
@@ -91,6 +98,8 @@ def _modes_table(result: RunResult) -> list[str]:
             count(lock.cold_grants),
             count(lock.overlaps),
             number(mode.counted_after_s.p99),
-        )
+        ]
+        if result.once:
+            cells += map(count, (accounts.refused, accounts.rejected, accounts.overvotes))
         lines.append(f"| {' | '.join(cells)} |")
     return lines

@@ -35,6 +35,9 @@ COLUMNS: Final = (
     "takeover/\ncold/\noverlap",
     "counted\np99 s",
 )
+ONCE_COLUMNS: Final = ("refused", "rejec-\nted", "over-\nvotes")
+"""Of once-only polls, besides."""
+RULE_STYLE: Final = {True: "bold green", False: "bold red", None: "bold yellow"}
 
 
 def print_result(result: RunResult, console: Console) -> None:
@@ -57,6 +60,7 @@ def print_result(result: RunResult, console: Console) -> None:
         _print_blocks(result, console, width)
     for name, mode in result.modes.items():
         words = [sentences.votes_sentence(name, mode), sentences.spread_sentence(mode)]
+        words.append(sentences.rule_sentence(mode))
         console.print(_sentence(" ".join(filter(None, words)), mode), width=width)
     console.print()
     for word, verdict, sentence in (
@@ -69,6 +73,10 @@ def print_result(result: RunResult, console: Console) -> None:
     ):
         line = Text.assemble((f"{word[verdict]}. ", VERDICT_STYLE[verdict]), sentence)
         console.print(line, width=width)
+    if result.once:
+        rule = sentences.rule_of(result)
+        told = (f"{sentences.RULE_WORD[rule]}. ", RULE_STYLE[rule])
+        console.print(Text.assemble(told, sentences.rule_headline(result)), width=width)
     for reason in reasons(result):
         console.print(Text(f"  {reason}"), width=width)
     for name, mode in result.modes.items():
@@ -95,14 +103,14 @@ def _modes_table(result: RunResult, gap: int) -> Table:
     """`gap` is the number of blanks between columns; the box itself draws one of them."""
     padding = (0, gap - 1, 0, 0)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=padding, show_edge=False)
-    for heading in COLUMNS:
+    for heading in _columns(result):
         table.add_column(
             heading,
             justify="left" if heading in ("mode", "votes") else "right",
             no_wrap=True,
         )
     for name, mode in result.modes.items():
-        table.add_row(*_row(name, mode))
+        table.add_row(*_row(name, mode, result.once))
     return table
 
 
@@ -113,10 +121,13 @@ def _columns_needed(table: Table, console: Console) -> int:
 
 def _print_blocks(result: RunResult, console: Console, width: int) -> None:
     """Per mode its name, then a line for each figure, for a narrow terminal."""
-    names = [heading.replace("/\n", "/").replace("\n", " ") for heading in COLUMNS]
+    names = [
+        heading.replace("/\n", "/").replace("-\n", "").replace("\n", " ")
+        for heading in _columns(result)
+    ]
     longest = max(map(len, names))
     for name, mode in result.modes.items():
-        title, *figures = _row(name, mode)
+        title, *figures = _row(name, mode, result.once)
         console.print(title, width=width, overflow="fold")
         for label, figure in zip(names[1:], figures, strict=True):
             line = Text.assemble(f"  {label:<{longest}}  ", figure)
@@ -124,7 +135,11 @@ def _print_blocks(result: RunResult, console: Console, width: int) -> None:
         console.print()
 
 
-def _row(name: str, mode: ModeResult) -> list[Text]:
+def _columns(result: RunResult) -> tuple[str, ...]:
+    return COLUMNS + ONCE_COLUMNS * result.once
+
+
+def _row(name: str, mode: ModeResult, once: bool) -> list[Text]:
     accounts, latency, lock = mode.accounts, mode.latency_ms, mode.lock
     entries = NOTHING
     if lock.grants:
@@ -140,10 +155,14 @@ def _row(name: str, mode: ModeResult) -> list[Text]:
         entries,
         number(mode.counted_after_s.p99),
     ]
+    wrongs = {2: accounts.lost, 3: accounts.duplicated}
+    if once:
+        plain += map(count, (accounts.refused, accounts.rejected, accounts.overvotes))
+        wrongs[len(plain) - 1] = accounts.overvotes
     cells = [Text(value) for value in plain]
-    for cell, wrong in ((cells[2], accounts.lost), (cells[3], accounts.duplicated)):
+    for place, wrong in wrongs.items():
         if wrong:
-            cell.stylize("bold red")
+            cells[place].stylize("bold red")
     verdict = mode.verdict.votes
     return [Text(name, style="bold"), Text(verdict, style=VERDICT_STYLE[verdict]), *cells]
 
