@@ -20,7 +20,13 @@ from harness.plan import find_scenario, read_plan
 from tests.fake_site import FakeSite
 
 LOCUSTFILES = Path(__file__).parent.parent / "locustfiles"
-SCENARIOS = ["steady_trickle", "controversial_poll", "on_air_promotion", "results_stampede"]
+SCENARIOS = [
+    "steady_trickle",
+    "controversial_poll",
+    "on_air_promotion",
+    "results_stampede",
+    "ballot_stuffing",
+]
 LIMIT_S = 40.0  # a run here lasts a few seconds, on a machine with other things to do
 
 
