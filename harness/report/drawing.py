@@ -66,6 +66,7 @@ def draw(name: str, label: str, height_in: float, paint: Callable[[Figure], None
         paint(figure)
         svg, png = io.BytesIO(), io.BytesIO()
         figure.savefig(png, format="png", dpi=PNG_DPI, facecolor=PAPER.light)
+        figure.set_layout_engine(None)  # it stands: laying out takes as long as drawing
         figure.patch.set_visible(False)
         figure.savefig(svg, format="svg", metadata={"Date": None})
     return Drawing(inline(svg.getvalue().decode(), name, label), png.getvalue())
