@@ -4,34 +4,29 @@ Its durability is InnoDB's own: every commit is flushed. What is switched off or
 do with starting, not with committing.
 """
 
-import os
 import shutil
 from collections.abc import Collection
 from pathlib import Path
 from typing import Final
-from weakref import WeakKeyDictionary
 
 import pymysql
 
 from harness.errors import ServiceError
 from harness.plan import DatabasePlan
 from harness.services.disk import SmallDisk, mount_small_disk
+from harness.services.mariadb_data import SIZES, as_root, fresh_data
 from harness.services.ports import LOOPBACK, on_free_port
 from harness.services.processes import Child, Supervisor
-from harness.services.programs import MARIADB_INSTALL_DB, MARIADBD
+from harness.services.programs import MARIADBD
 from harness.services.service import Service
 
 DATABASE: Final = "pollstorm"
 FULL_DISK: Final = "full-disk"
 SLOW_COMMIT: Final = "slow-commit"
-INSTALL_LIMIT_S: Final = 60.0  # it takes under a second; a slow disk a few
 START_LIMIT_S: Final = 30.0  # it takes a quarter of a second; a slow disk a few
 ANSWER_LIMIT_S: Final = 2.0
 LOCK_WAIT_S: Final = 5  # InnoDB's 50 s would outlast every voter's patience
 COMMIT_WAIT_COUNT: Final = 10_000  # so many never come together: every commit waits in full
-
-_templates: WeakKeyDictionary[Supervisor, Path] = WeakKeyDictionary()
-"""A freshly installed data folder for each supervisor: copying takes a tenth of installing."""
 
 
 class MariadbServer:
@@ -73,13 +68,14 @@ def start_mariadb(
     It has what faults of these kinds need from its start: the binary log, a small disk if root.
     """
     program = MARIADBD.require()
-    template = _template(supervisor, log)
+    fresh = fresh_data(supervisor, log)
 
     def start(port: int) -> MariadbServer:
         data = supervisor.temporary_directory()
         disk = mount_small_disk(data) if FULL_DISK in faults else None
         try:
-            shutil.copytree(template, data, dirs_exist_ok=True)
+            ignored = shutil.ignore_patterns(SIZES)
+            shutil.copytree(fresh.path, data, ignore=ignored, dirs_exist_ok=True)
         except OSError as error:
             raise ServiceError(f"no room for MariaDB's data in {data.parent}: {error}") from error
         service = Service(
@@ -94,13 +90,21 @@ def start_mariadb(
         service.wait_until_ready()
         return MariadbServer(supervisor, service, port, data, disk)
 
-    return on_free_port(start)
+    try:
+        server = on_free_port(start)
+    except ServiceError:
+        if not fresh.is_found:
+            raise
+        fresh.make_anew()
+        server = on_free_port(start)
+    fresh.is_found = False
+    return server
 
 
 def _options(plan: DatabasePlan, port: int, data: Path, *, binlog: bool) -> list[str]:
     options = [
         "--no-defaults",
-        *_user(),
+        *as_root(),
         f"--datadir={data}",
         f"--tmpdir={data}",
         f"--port={port}",
@@ -122,35 +126,6 @@ def _options(plan: DatabasePlan, port: int, data: Path, *, binlog: bool) -> list
             f"--binlog-commit-wait-count={COMMIT_WAIT_COUNT}",
         ]
     return options
-
-
-def _template(supervisor: Supervisor, log: Path) -> Path:
-    if supervisor not in _templates:
-        data = supervisor.temporary_directory()
-        argv = [
-            MARIADB_INSTALL_DB.require(),
-            "--no-defaults",
-            *_user(),
-            f"--datadir={data}",
-            f"--tmpdir={data}",  # a server that starts removes others' tables in /tmp
-            "--auth-root-authentication-method=normal",
-            "--skip-test-db",
-            "--skip-name-resolve",
-            "--innodb-log-file-size=8M",  # quick to copy; the server makes it its own size
-        ]
-        installer = supervisor.spawn("mariadb-install-db", argv, log=log)
-        code = installer.wait(INSTALL_LIMIT_S)
-        installer.stop(grace_s=0)
-        if code != 0:
-            how = f"took over {INSTALL_LIMIT_S:g} s" if code is None else f"ended with {code}"
-            raise ServiceError(f"mariadb-install-db {how}: {installer.log_tail()} ({log})")
-        _templates[supervisor] = data
-    return _templates[supervisor]
-
-
-def _user() -> list[str]:
-    """MariaDB refuses to run as root unless told to."""
-    return ["--user=root"] if os.geteuid() == 0 else []
 
 
 def _has_created_database(port: int, data: Path) -> bool:

@@ -211,9 +211,12 @@ class Supervisor:
             )
         child.require_alive()  # or somebody else answered at its port
 
-    def temporary_directory(self) -> Path:
-        """A fresh folder, which ends with the supervisor's block, or before by `remove`."""
-        path = Path(tempfile.mkdtemp(prefix="pollstorm-"))
+    def temporary_directory(self, within: Path | None = None) -> Path:
+        """A fresh folder, which ends with the supervisor's block, or before by `remove`.
+
+        It is made where such folders lie, or within the given one.
+        """
+        path = Path(tempfile.mkdtemp(prefix="pollstorm-", dir=within))
         self._note(b"D" + os.fsencode(path))
         self._folders.add(path)
         return path
