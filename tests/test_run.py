@@ -9,12 +9,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 
 from harness.cli import main
 from harness.cli.run import repeat_command
 from harness.errors import Exit
+from harness.history.ledger import LEDGER_DTYPE
 
 pytestmark = pytest.mark.services
 
@@ -291,10 +293,21 @@ def test_a_killed_run_leaves_no_process(tmp_path: Path):
     assert children_of_runs(tmp_path) == []
 
 
+def await_votes(raw: Path, number: int) -> None:
+    """Until so many have been sent: in the midst of the load."""
+    until_s = time.monotonic() + RUN_LIMIT_S
+    sent = 0
+    while sent < number:
+        assert time.monotonic() < until_s, f"{sent} votes were sent"
+        time.sleep(0.02)
+        ledgers = [np.fromfile(path, LEDGER_DTYPE) for path in raw.glob("ledger-*.bin")]
+        sent = sum(int((ledger["sent_ns"] > 0).sum()) for ledger in ledgers)
+
+
 def test_a_generator_that_was_killed_makes_the_run_partial_and_its_ledger_counts(tmp_path: Path):
     run = started(tmp_path, " 6/12", "--modes", "direct", "--out", "run", "--set",
                   "voters.generators=2", "--no-faults")  # fmt: skip
-    time.sleep(1.8)  # in the midst of the load
+    await_votes(tmp_path / "run" / "direct" / "raw", 50)
     generators = [
         p for p in psutil.Process(run.pid).children() if "load.generator" in str(p.cmdline())
     ]
