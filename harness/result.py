@@ -121,6 +121,7 @@ class FaultRecord(msgspec.Struct, frozen=True, kw_only=True):
     end_s: float
     hit: bool  # whether it met what it aimed at
     detail: str = ""
+    planned: bool = True  # False: it happened, and was neither the plan's nor this run's doing
 
 
 class SloResult(msgspec.Struct, frozen=True, kw_only=True):

@@ -22,6 +22,7 @@ from harness.report.page import render
 from harness.result import RunResult
 from harness.run_folder import RunFolder, write_atomically
 from harness.services.interruption import interruptible, uninterrupted
+from harness.services.memcached import require_answer, require_different
 from harness.services.processes import Supervisor
 from harness.services.targets import Existing
 from harness.trial import Progress, Stage, play
@@ -60,8 +61,9 @@ def run(
 ) -> tuple[RunFolder, RunResult]:
     """Drive the plan's modes through its load, account for every vote, write the report.
 
-    `command` is what repeats the run. Raises PlanError before anything is started. Whatever ends
-    the run later raises its PollstormError when the partial report has been written.
+    `command` is what repeats the run. Raises PlanError, or ServiceError for an existing memcached,
+    before anything is started. Whatever ends the run later raises its PollstormError when the
+    partial report has been written.
     """
     started_utc = datetime.now(UTC).isoformat(timespec="seconds")
     folder: RunFolder | None = None
@@ -127,12 +129,17 @@ def conclude(
 
 
 def _resolve(plan: Plan, existing: Existing) -> list[Mode]:
-    """The plan's modes. Raises PlanError when one does not exist or cannot be driven."""
+    """The plan's modes. Raises PlanError when one does not exist or cannot be driven, ServiceError
+    when a memcached that they are to be driven on does not answer.
+    """
     modes = [find_mode(name) for name in plan.modes]
     for mode in modes if existing.memcached else ():
         require_memcached(mode, len(existing.memcached), plan)
     for name in {name for fault in plan.faults for name in fault.modes}:
         find_mode(name)
+    for address in existing.memcached:
+        require_answer(address)
+    require_different(existing.memcached)
     return modes
 
 

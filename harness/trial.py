@@ -107,9 +107,10 @@ def play(stage: Stage, mode: Mode, trial: TrialFolder) -> None:
     with start_stack(stage.supervisor, plan, mode, trial.raw, logs, stage.existing, step) as stack:
         restarts = Restarts(() if stack.memcached else needed(mode, stack))
         try:
-            drive_load(stage, stack, mode, trial, notes)
-            step(8, "drain the queue")
-            notes.keep(drained=stack.drain(), partial=bool(notes.facts.notes))
+            with restarts.watched():
+                drive_load(stage, stack, mode, trial, notes)
+                step(8, "drain the queue")
+                notes.keep(drained=stack.drain(), partial=bool(notes.facts.notes))
             restarted = restarts.since(notes.facts.load_start_ns)
             notes.keep(faults=notes.facts.faults + restarted)
             require_whole_recording(trial)

@@ -255,6 +255,7 @@ def test_a_service_that_does_not_answer_is_named(tmp_path: Path):
     down = pollstorm("run", "steady-trickle", "--memcached", "127.0.0.1:1", cwd=tmp_path)
     assert down.returncode == Exit.FAILED
     assert "memcached at 127.0.0.1:1 does not answer" in down.stderr
+    assert not (tmp_path / "reports").exists()
 
 
 def test_a_missing_memcached_is_one_line_with_what_to_install(tmp_path: Path):
@@ -270,10 +271,10 @@ def test_a_missing_memcached_is_one_line_with_what_to_install(tmp_path: Path):
     assert "Traceback" not in finished.stderr
 
 
-def started(folder: Path, step: str, *arguments: str) -> "subprocess.Popen[str]":
-    """A run of the short spike that has just begun the step, such as ` 6/12`."""
+def started(folder: Path, step: str, *arguments: str, plan: str = SPIKE) -> "subprocess.Popen[str]":
+    """A run, of the short spike or another plan, that has just begun the step, such as ` 6/12`."""
     run = subprocess.Popen(
-        [POLLSTORM, "run", plan_file(folder, SPIKE), *arguments],
+        [POLLSTORM, "run", plan_file(folder, plan), *arguments],
         cwd=folder, env=environment(folder), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         text=True,
     )  # fmt: skip

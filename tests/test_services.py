@@ -22,7 +22,7 @@ from harness.services.memcached import MemcachedServer, require_answer, start_me
 from harness.services.ports import LOOPBACK, free_port, on_free_port, require_free
 from harness.services.processes import Child, Supervisor
 from harness.services.programs import MEMCACHED
-from harness.services.restarts import Restarts
+from harness.services.restarts import LOOK_S, Restarts
 from harness.services.targets import Existing, require_loopback
 
 services = pytest.mark.services
@@ -235,9 +235,14 @@ def test_a_restart_by_somebody_else_is_a_wipe(supervisor: Supervisor, tmp_path: 
     restarts = Restarts([address])
     begin_ns = time.monotonic_ns() - 10 * 10**9
     assert restarts.since(begin_ns) == ()
-    child.stop(grace_s=0)
+    with restarts.watched():
+        child.stop(grace_s=0)
+        time.sleep(LOOK_S + 0.5)  # by then it has been looked for in vain
+        looked_s = (time.monotonic_ns() - begin_ns) / 1e9
     (gone,) = restarts.since(begin_ns)
-    assert gone.detail == f"memcached at {address} is gone"
+    assert gone.detail == f"memcached at {address} is gone, and not by this run"
+    assert not gone.planned
+    assert 10 <= gone.start_s < looked_s
     start()
     (found,) = restarts.since(begin_ns)
     assert (found.kind, found.target, found.hit) == ("wipe", "memcached", True)

@@ -172,11 +172,14 @@ def shade(axes: Axes, *modes: ModeDrawn, end_s: float, labelled: bool = True) ->
 
 
 def _distinct_faults(modes: Sequence[ModeDrawn], end_s: float) -> list[tuple[int, FaultRecord]]:
-    """The faults with their numbers, by start; one that several modes suffered stands once."""
+    """The faults with their numbers, by start; one that several modes suffered stands once.
+
+    What happened while a queue was drained in vain comes behind the axis' end.
+    """
     distinct: list[tuple[int, FaultRecord]] = []
     numbered = [pair for mode in modes for pair in enumerate(mode.faults, start=1)]
     for number, fault in sorted(numbered, key=lambda pair: pair[1].start_s):
-        if not any(
+        if fault.start_s <= end_s and not any(
             (number, fault.kind, fault.target, fault.hit)
             == (other_number, other.kind, other.target, other.hit)
             and fault.start_s - other.start_s < SAME_MOMENT * end_s

@@ -224,6 +224,16 @@ def fault_sentence(fault: FaultRecord) -> str:
     return at + (f" for {number(lasted_s)} s." if lasted_s >= INSTANT_S else ".")
 
 
+def unplanned(result: RunResult) -> list[str]:
+    """What befell the modes that was not of the plan."""
+    return [
+        f"{name}: {fault.detail}, {number(fault.start_s)} s after the load’s start."
+        for name, mode in result.modes.items()
+        for fault in mode.faults
+        if not fault.planned
+    ]
+
+
 def exit_sentence(result: RunResult) -> str:
     """What the exit code says."""
     known = result.exit_code in list(Exit)

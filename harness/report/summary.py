@@ -50,7 +50,7 @@ def summary(result: RunResult) -> str:
         ]
         lines.append(f"- {escaped(' '.join(filter(None, words)))}")
     lines += ["", *_modes_table(result), ""]
-    if told := reasons(result):
+    if told := [*reasons(result), *sentences.unplanned(result)]:
         lines += ["## Reasons", "", *(f"- {escaped(reason)}" for reason in told), ""]
     if thresholds := [(n, slo) for n, mode in result.modes.items() for slo in mode.slo]:
         lines += ["## Thresholds", ""]

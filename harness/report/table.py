@@ -77,7 +77,7 @@ def print_result(result: RunResult, console: Console) -> None:
         rule = sentences.rule_of(result)
         told = (f"{sentences.RULE_WORD[rule]}. ", RULE_STYLE[rule])
         console.print(Text.assemble(told, sentences.rule_headline(result)), width=width)
-    for reason in reasons(result):
+    for reason in [*reasons(result), *sentences.unplanned(result)]:
         console.print(Text(f"  {reason}"), width=width)
     for name, mode in result.modes.items():
         for slo in mode.slo:

@@ -1,11 +1,12 @@
-"""Whether an existing memcached was restarted while a trial was under way, by somebody else.
+"""Whether an existing memcached was restarted, or ended, while a trial was under way.
 
 Such a restart is no fault of the plan, and yet what the daemon held is gone, as after a wipe. A
 private memcached needs no watching: a run in which one of those ends is over.
 """
 
-from collections.abc import Sequence
-from contextlib import closing
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from time import monotonic_ns
 from typing import Final, NamedTuple
 
@@ -15,6 +16,7 @@ from harness.result import FaultRecord
 from harness.services.memcached import client_of
 
 NS_PER_S: Final = 1_000_000_000
+LOOK_S: Final = 0.5  # a connection and a question to each; so exactly is it known when one ended
 UPTIME_AT_START_S: Final = 2  # memcached's clock starts there, so that a time of 0 can mean never
 
 
@@ -30,16 +32,44 @@ class Restarts:
 
     def __init__(self, addresses: Sequence[str]) -> None:
         self._lives = {address: _life(address)[0] for address in addresses}
+        self._silent_since_ns: dict[str, int] = {}
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Ask each every `LOOK_S` whether it is there, for as long as the block runs."""
+        ended = threading.Event()
+
+        def watch() -> None:
+            while not ended.wait(LOOK_S):
+                self._look()
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        if self._lives:
+            watcher.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            if self._lives:
+                watcher.join()
+
+    def _look(self) -> None:
+        for address in self._lives:
+            if _life(address)[0]:
+                self._silent_since_ns.pop(address, None)
+            else:
+                self._silent_since_ns.setdefault(address, monotonic_ns())
 
     def since(self, load_start_ns: int) -> tuple[FaultRecord, ...]:
         """A wipe for each daemon that lives another life by now, or none, to about a second."""
-        loaded_s = (monotonic_ns() - load_start_ns) / NS_PER_S
+        now_ns = monotonic_ns()
         records = []
         for address, before in self._lives.items():
             now, age_s = _life(address)
             if now != before:
-                at_s = max(0.0, loaded_s - age_s)
-                happened = "was restarted, and not by this run" if now else "is gone"
+                seen_ns = now_ns if now else self._silent_since_ns.get(address, now_ns)
+                at_s = max(0.0, (seen_ns - load_start_ns) / NS_PER_S - age_s)
+                happened = "was restarted" if now else "is gone"
                 records.append(
                     FaultRecord(
                         kind="wipe",
@@ -47,7 +77,8 @@ class Restarts:
                         start_s=at_s,
                         end_s=at_s,
                         hit=True,
-                        detail=f"memcached at {address} {happened}",
+                        detail=f"memcached at {address} {happened}, and not by this run",
+                        planned=False,
                     )
                 )
         return tuple(records)
