@@ -8,7 +8,7 @@ STAMP := .venv/installed
 export LC_ALL := C.UTF-8
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: help setup services perl demo test conformance survival matrix lint bench bench-long clean
+.PHONY: help setup services perl demo test conformance overload survival matrix lint bench bench-long clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -45,6 +45,9 @@ conformance: setup ## simulated memcached and database against the real ones, 10
 	POLLSTORM_CONFORMANCE_COMMANDS=$${POLLSTORM_CONFORMANCE_COMMANDS:-100000} $(BIN)/pytest \
 		tests/test_memcached_contract.py tests/test_conformance_memcached.py \
 		tests/test_conformance_database.py
+
+overload: setup ## a site offered three times what it can take, for 30 s
+	POLLSTORM_OVERLOAD_S=$${POLLSTORM_OVERLOAD_S:-30} $(BIN)/pytest tests/test_site_overload.py
 
 survival: setup ## a run interrupted and killed at each of its twelve steps leaves nothing behind
 	POLLSTORM_SURVIVAL=all $(BIN)/pytest tests/test_survival.py

@@ -26,6 +26,7 @@ SCENARIOS = [
     "on_air_promotion",
     "results_stampede",
     "ballot_stuffing",
+    "overload",
 ]
 LIMIT_S = 40.0  # a run here lasts a few seconds, on a machine with other things to do
 

@@ -57,11 +57,13 @@ def plan_file(folder: Path, text: str) -> str:
     return str(path)
 
 
-def pollstorm(*arguments: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
+def pollstorm(
+    *arguments: str, cwd: Path, limit_s: float = RUN_LIMIT_S
+) -> "subprocess.CompletedProcess[str]":
     """Run the command; its output is no traceback, and nothing stays behind."""
     finished = subprocess.run(
         [POLLSTORM, *arguments],
-        cwd=cwd, env=environment(cwd), capture_output=True, text=True, timeout=RUN_LIMIT_S,
+        cwd=cwd, env=environment(cwd), capture_output=True, text=True, timeout=limit_s,
         check=False,
     )  # fmt: skip
     assert "Traceback" not in finished.stderr + finished.stdout
