@@ -65,6 +65,7 @@ class Voters(_Section, frozen=True):
     timeout_s: Positive = 5.0
     retries: Annotated[int, Meta(ge=0, le=10)] = 0  # with the same vote id
     generators: Processes = 1
+    first_generator: Annotated[int, Meta(ge=1, le=65_000)] = 1  # vote ids begin with its number
     keep_alive: bool = True
     # How many votes, under ids of their own, each voter tries to cast, from several generators.
     votes_each: Annotated[int, Meta(ge=1, le=1000)] = 1
@@ -125,6 +126,24 @@ class DatabasePlan(_Section, frozen=True):
     max_connections: Annotated[int, Meta(ge=10, le=10_000)] = 600
 
 
+class TargetPlan(_Section, frozen=True):
+    """Somebody else's vote server, instead of ours; nothing of it is started or broken.
+
+    In paths and body `{poll}`, `{vote}` (16 hex digits), `{number}` (the same in decimal),
+    `{choice}` and `{voter}` are filled in.
+    """
+
+    url: str = ""  # http://host:port; empty: our own site, in each of the modes
+    vote_path: Annotated[str, Meta(pattern=r"^/[!-~]*\Z")] = "/polls/{poll}/votes"
+    results_path: Annotated[str, Meta(pattern=r"^/[!-~]*\Z")] = "/polls/{poll}/results"
+    content_type: Annotated[str, Meta(pattern=r"^[ -~]+\Z")] = "application/json"
+    body: str = '{"vote":"{vote}","choice":{choice},"voter":"{voter}"}'
+    headers: dict[str, str] = {}
+    acknowledged: tuple[int, ...] = ()  # statuses that promise to count the vote, besides 2xx
+    unknown: tuple[int, ...] = ()  # statuses that leave it open, though ours of that number do not
+    ballots: str = ""  # a CSV file, or mysql://user:password@host:port/name?query=SELECT …
+
+
 class Limits(_Section, frozen=True):
     """How long each step may take before the run gives up on it."""
 
@@ -151,6 +170,7 @@ class Plan(_Section, frozen=True):
     flusher: FlusherPlan = FlusherPlan()
     memcached: MemcachedPlan = MemcachedPlan()
     database: DatabasePlan = DatabasePlan()
+    target: TargetPlan = TargetPlan()
     limits: Limits = Limits()
     faults: tuple[Fault, ...] = ()
 
@@ -293,6 +313,12 @@ def check(plan: Plan, where: str) -> None:
                 f"{where}: the {second.kind} of {target_of(second)} at {second.at_s:g} s begins "
                 f"before the {first.kind} at {first.at_s:g} s ends"
             )
+    where_ids_go = plan.target.vote_path + plan.target.body
+    if plan.target.url and not any(each in where_ids_go for each in ("{vote}", "{number}")):
+        raise PlanError(
+            f"{where}: target.body must carry the vote's id, as {{vote}} or {{number}}; "
+            "without it no vote can be found again"
+        )
     plan.slos()
 
 

@@ -15,6 +15,7 @@ import msgspec
 from harness.audit.examination import audit_run, is_partial
 from harness.environment import describe_environment
 from harness.errors import Interrupted, PlanError, PollstormError
+from harness.foreign import aimed_at_target, modes_of, play
 from harness.load.arrivals import expected_votes
 from harness.modes.mode import Mode, find_mode, require_memcached
 from harness.plan import Plan
@@ -25,7 +26,7 @@ from harness.services.interruption import interruptible, uninterrupted
 from harness.services.memcached import require_answer, require_different
 from harness.services.processes import Supervisor
 from harness.services.targets import Existing
-from harness.trial import Progress, Stage, play
+from harness.trial import Progress, Stage
 
 BYTES_PER_VOTE: Final = 4096
 """Disk for one vote: 64 in the ledger, 64 per command with room for waits, and its ballot."""
@@ -71,6 +72,7 @@ def run(
     with interruptible():
         try:
             progress.step("", 1, "resolve the plan")
+            plan = aimed_at_target(plan)
             modes = _resolve(plan, existing)
             require_disk(plan, destination)
             with uninterrupted():
@@ -132,7 +134,7 @@ def _resolve(plan: Plan, existing: Existing) -> list[Mode]:
     """The plan's modes. Raises PlanError when one does not exist or cannot be driven, ServiceError
     when a memcached that they are to be driven on does not answer.
     """
-    modes = [find_mode(name) for name in plan.modes]
+    modes = modes_of(plan)
     for mode in modes if existing.memcached else ():
         require_memcached(mode, len(existing.memcached), plan)
     for name in {name for fault in plan.faults for name in fault.modes}:

@@ -14,14 +14,15 @@ from harness.audit.examination import examine
 from harness.capacity.outcome import StepResult
 from harness.capacity.search import LOWEST_PER_S, Try, Verdict
 from harness.errors import HistoryError
-from harness.modes.mode import Mode
+from harness.foreign import FOREIGN, aimed_at_target, play
+from harness.modes.mode import Mode, find_mode
 from harness.plan import Plan, with_changes
 from harness.result import ModeResult
 from harness.run_folder import RunFolder, TrialFolder
 from harness.services.processes import Supervisor
 from harness.services.targets import Existing
 from harness.slo import SLO_FIGURES, Slo
-from harness.trial import Progress, Stage, play
+from harness.trial import Progress, Stage
 
 STEP_S: Final = 5.0  # ten of the flusher's intervals; at 100 votes/s, p99 is of 500
 CONFIRM_S: Final = 2 * STEP_S
@@ -67,7 +68,9 @@ class Stand:
 
     def measure_ceiling(self, mode: Mode) -> None:
         """By a trial at a trickle. Raises PollstormError."""
-        trial, _ = self._play(mode, Try(LOWEST_PER_S), 1.0, {})
+        ours = {"target.url": ""}  # somebody else's server has no route that does nothing
+        mode = find_mode("direct") if mode is FOREIGN else mode
+        trial, _ = self._play(mode, Try(LOWEST_PER_S), 1.0, ours)
         self.ceiling_per_s = trial.read_facts().ceiling_per_s
         self._tidy(trial)
 
@@ -120,7 +123,8 @@ def at_rate(
         "arrivals.trickle_per_s": rate_per_s,
         **more,
     }
-    return with_changes(msgspec.structs.replace(plan, faults=()), changes, "capacity step")
+    plan = msgspec.structs.replace(plan, faults=())
+    return aimed_at_target(with_changes(plan, changes, "capacity step"))
 
 
 def judge(trial: TrialFolder, plan: Plan, wanted: Try) -> StepResult:

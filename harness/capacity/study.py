@@ -21,7 +21,8 @@ from harness.capacity.search import BudgetSpent, Found, Step, Verdict, search
 from harness.capacity.sizing import size
 from harness.capacity.stand import CONFIRM_S, STEP_S, Stand
 from harness.errors import PlanError
-from harness.modes.mode import Mode, find_mode
+from harness.foreign import aimed_at_target, modes_of
+from harness.modes.mode import Mode
 from harness.plan import Plan
 from harness.run_folder import write_atomically
 from harness.services.interruption import interruptible
@@ -55,7 +56,7 @@ def study(order: Order, existing: Existing, progress: Progress) -> CapacityResul
 
     Raises PlanError before anything is started, and passes on what ends a trial early.
     """
-    modes = [find_mode(name) for name in order.plan.modes]
+    modes = modes_of(aimed_at_target(order.plan))
     prepare(order.folder)
     begun_s = monotonic()
     ends_s = begun_s + order.budget_s

@@ -15,10 +15,13 @@ from harness.capacity.page import write_page
 from harness.capacity.study import PARTS, Order, study
 from harness.cli.options import (
     allow_target,
+    ballots,
     database,
     existing_services,
     memcached,
     settings_of,
+    target,
+    target_changes,
     traffic_of,
 )
 from harness.cli.progress import Audience, progress_on
@@ -81,6 +84,8 @@ docs/capacity.md says how the search goes and what it cannot tell.
 @memcached
 @database
 @allow_target
+@target
+@ballots
 def capacity(
     scenario: str,
     modes: str,
@@ -95,6 +100,8 @@ def capacity(
     memcached: str | None,
     database: str | None,
     allow_target: tuple[str, ...],
+    target: str | None,
+    ballots: str | None,
     **flags: Any,
 ) -> int:
     """Find the highest rate of votes that each mode sustains within its objectives.
@@ -110,6 +117,7 @@ def capacity(
         "site.threads": flags["threads"],
         "seed": flags["seed"],
         **settings_of(settings),
+        **target_changes(target, ballots, allow_target),
     }
     plan = with_changes(read_plan(find_scenario(scenario)), changes, "flags")
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")

@@ -1,6 +1,7 @@
 """Flags that more than one verb has."""
 
 import math
+import os
 import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from harness.errors import PlanError
+from harness.load.request import ALLOW_TARGET, Target
 from harness.load.traffic import Traffic, read_traffic
 from harness.services.targets import Existing
 
@@ -28,6 +30,17 @@ allow_target = click.option(
     multiple=True,
     metavar="HOST",
     help="A host other than this machine that is yours to load; may be repeated.",
+)
+
+target = click.option(
+    "--target",
+    metavar="URL",
+    help="Load this server instead of ours; docs/target.md says how its routes are given.",
+)
+ballots = click.option(
+    "--ballots",
+    metavar="SOURCE",
+    help="Where that server's votes are in the end: a CSV file, or mysql://…?query=SELECT ….",
 )
 
 Verb = TypeVar("Verb", bound=Callable[..., Any])
@@ -128,6 +141,23 @@ def _value(text: str) -> Any:
     except tomllib.TOMLDecodeError:
         return text
     return tables["value"] if len(tables) == 1 else text
+
+
+def target_changes(
+    url: str | None, ballots: str | None, allowed: tuple[str, ...]
+) -> dict[str, Any]:
+    """What `--target` and `--ballots` change in a plan. Raises PlanError.
+
+    A host that is allowed is so for the generators, too.
+    """
+    if url is None:
+        if ballots is not None:
+            raise PlanError("--ballots are those of a --target; name its address with it")
+        return {}
+    host = Target.from_url(url).host
+    if host in allowed:
+        os.environ[ALLOW_TARGET] = host
+    return {"target.url": url, "target.ballots": ballots}
 
 
 def traffic_of(flags: dict[str, Any]) -> Traffic:

@@ -13,11 +13,14 @@ from rich.console import Console
 
 from harness.cli.options import (
     allow_target,
+    ballots,
     changes_of,
     database,
     existing_services,
     memcached,
     plan_options,
+    target,
+    target_changes,
     traffic_of,
 )
 from harness.cli.progress import Audience, progress_on
@@ -63,6 +66,8 @@ A flag that is not given leaves the scenario's own value.
 @memcached
 @database
 @allow_target
+@target
+@ballots
 def run(
     scenario: str,
     out: Path | None,
@@ -70,6 +75,8 @@ def run(
     memcached: str | None,
     database: str | None,
     allow_target: tuple[str, ...],
+    target: str | None,
+    ballots: str | None,
     **flags: Any,
 ) -> int:
     """Drive SCENARIO through its modes and account for every vote.
@@ -81,6 +88,7 @@ def run(
     daemons = len(existing.memcached) or None
     changes = changes_of(flags)
     changes.setdefault("memcached.daemons", daemons)
+    changes |= target_changes(target, ballots, allow_target)
     plan = plan_of(scenario, flags, changes)
     console = Audience(stderr=as_json)
     with progress_on(console) as progress:

@@ -83,7 +83,7 @@ def schedule(plan: Plan, generator: int, generators: int) -> Schedule:
     mine = slice(generator - 1, None, generators)
     vote = np.arange(len(kind), dtype=np.uint64)[mine]
     votes_here = is_vote[mine]
-    first = mint(generator, 0)
+    first = mint(plan.voters.first_generator - 1 + generator, 0)
     vote[votes_here] = np.arange(np.count_nonzero(votes_here), dtype=np.uint64) + np.uint64(first)
     return Schedule(planned_ns[mine], kind[mine], vote, choice[mine])
 
@@ -96,10 +96,12 @@ def expected_votes(plan: Plan) -> float:
 
 def planned_votes(plan: Plan) -> dict[int, int]:
     """Generator → number of votes that it will mint: ids 0 to that number, not included."""
-    generators = plan.voters.generators
+    generators, before = plan.voters.generators, plan.voters.first_generator - 1
     _, kind = _all_arrivals(plan)
     return {
-        generator: int(np.count_nonzero(kind[generator - 1 :: generators] == RequestKind.VOTE))
+        before + generator: int(
+            np.count_nonzero(kind[generator - 1 :: generators] == RequestKind.VOTE)
+        )
         for generator in range(1, generators + 1)
     }
 

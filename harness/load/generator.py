@@ -25,7 +25,7 @@ from harness.history.ledger import Ledger
 from harness.load.arrivals import NS_PER_S, full_speed, schedule, users_needed
 from harness.load.conduct import conducts
 from harness.load.connections import Connections
-from harness.load.request import Requests, Target, VoidRequests
+from harness.load.request import ForeignRequests, Requests, Target, VoidRequests
 from harness.load.shard import CANNOT_RECORD, POLL_S, GeneratorReport, Shard
 from harness.load.voter import Turnout, Voter
 
@@ -102,9 +102,7 @@ class Generator:
         self._patience_s = 0.0 if at_full_speed else plan.voters.timeout_s + plan.limits.grace_s
         self._turnout = Turnout(
             planned,
-            (VoidRequests if at_full_speed else Requests)(
-                target, plan.poll.poll(), plan.voters, shard.generators
-            ),
+            _requests(shard, target),
             Connections(target),
             Ledger(Path(shard.ledger_folder), shard.generator),
             plan.voters,
@@ -178,6 +176,15 @@ class Generator:
             met=dict(turnout.met),
             users_wanted=self._users_wanted,
         )
+
+
+def _requests(shard: Shard, target: Target) -> Requests:
+    """What is sent: to our site, to somebody else's, or to one that does nothing."""
+    plan = shard.plan
+    common = (target, plan.poll.poll(), plan.voters, shard.generators)
+    if shard.void_for_s > 0:
+        return VoidRequests(*common)
+    return ForeignRequests(*common, plan.target) if plan.target.url else Requests(*common)
 
 
 def _most_connections() -> int:

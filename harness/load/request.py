@@ -7,8 +7,9 @@ from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 from harness.errors import PlanError
-from harness.plan import Voters
-from harness.vote import FIRST_CAST, MAX_CHOICES, Poll, VoteId, voter_number
+from harness.load.answer import outcome_of
+from harness.plan import TargetPlan, Voters
+from harness.vote import FIRST_CAST, MAX_CHOICES, Outcome, Poll, VoteId, voter_number
 
 ALLOW_TARGET: Final = "POLLSTORM_ALLOW_TARGET"
 """Names the one host off loopback that may be loaded."""
@@ -66,6 +67,10 @@ class Requests:
         self.results = f"GET {self.results_path} HTTP/1.1\r\n{self._common}\r\n".encode()
         self._vote_on = [self._template(choice) for choice in range(MAX_CHOICES + 1)]
 
+    def outcome_of(self, status: int) -> Outcome:
+        """What an HTTP status tells the voter about the vote."""
+        return outcome_of(status)
+
     def vote(self, vote_id: VoteId, choice: int) -> bytes:
         """A vote with its id, and the name of its voter."""
         if self._votes_each == 1:  # as `voter_number` has it, without a call
@@ -81,6 +86,48 @@ class Requests:
             f"Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
         )
         return (head + body).encode()
+
+
+class ForeignRequests(Requests):
+    """The requests as somebody else's server takes them."""
+
+    def __init__(
+        self, target: Target, poll: Poll, voters: Voters, generators: int, server: TargetPlan
+    ) -> None:
+        super().__init__(target, poll, voters, generators)
+        self._poll = poll.name
+        self._body = server.body
+        self._acknowledged = frozenset(server.acknowledged)
+        self._unknown = frozenset(server.unknown)
+        own = "".join(f"{name}: {value}\r\n" for name, value in server.headers.items())
+        self._head = f"{self._common}{own}Content-Type: {server.content_type}\r\n"
+        self.votes_path = server.vote_path.replace("{poll}", poll.name)
+        self.results_path = server.results_path.replace("{poll}", poll.name)
+        self.results = f"GET {self.results_path} HTTP/1.1\r\n{self._common}{own}\r\n".encode()
+
+    def outcome_of(self, status: int) -> Outcome:
+        if status in self._acknowledged:
+            return Outcome.ACKNOWLEDGED
+        return Outcome.UNKNOWN if status in self._unknown else outcome_of(status)
+
+    def vote(self, vote_id: VoteId, choice: int) -> bytes:
+        voter = voter_number(vote_id, self._votes_each, self._generators)
+        values = {
+            "{poll}": self._poll,
+            "{vote}": f"{vote_id:016x}",
+            "{number}": str(vote_id),
+            "{choice}": str(choice),
+            "{voter}": f"v{voter:016x}",
+        }
+        path, body = _filled(self.votes_path, values), _filled(self._body, values).encode()
+        head = f"POST {path} HTTP/1.1\r\n{self._head}Content-Length: {len(body)}\r\n\r\n"
+        return head.encode() + body
+
+
+def _filled(text: str, values: dict[str, str]) -> str:
+    for place, value in values.items():
+        text = text.replace(place, value)
+    return text
 
 
 class VoidRequests(Requests):

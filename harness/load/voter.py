@@ -20,7 +20,7 @@ from locust.exception import ResponseError, StopUser
 
 from harness.errors import RecordingError
 from harness.history.ledger import Ledger, RequestKind, Trouble
-from harness.load.answer import Nonsense, outcome_of
+from harness.load.answer import Nonsense
 from harness.load.arrivals import NS_PER_S, Schedule
 from harness.load.conduct import REVOTE, Conduct, conduct_at
 from harness.load.connections import Connections, NotSent
@@ -234,7 +234,13 @@ class Turnout:
         finally:
             timeout.close()
         status = answer.status
-        return Ending(outcome_of(status), status, Trouble.NONE, answer.length, answer.retry_after_s)
+        return Ending(
+            self.requests.outcome_of(status),
+            status,
+            Trouble.NONE,
+            answer.length,
+            answer.retry_after_s,
+        )
 
 
 class Voter(locust.User):

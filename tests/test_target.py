@@ -1,0 +1,165 @@
+"""Somebody else's server: its own routes and fields, its own ballots, and what it forgets."""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from harness.cli.run import run
+from harness.database.foreign import read_foreign_ballots
+from harness.errors import PlanError
+from harness.foreign import aimed_at_target, modes_of
+from harness.load.request import ForeignRequests, Target
+from harness.plan import Plan, TargetPlan, Voters, plan_from
+from harness.services.processes import Supervisor, wait_until
+from harness.vote import Outcome, Poll, mint
+
+PLAN = """
+scenario = "foreign"
+duration_s = 2.0
+[arrivals]
+trickle_per_s = 100.0
+results_per_vote = 0.2
+[target]
+vote_path = "/stimme"
+results_path = "/ergebnis"
+content_type = "application/x-www-form-urlencoded"
+body = "id={vote}&wahl={choice}&wer={voter}"
+acknowledged = [303]
+headers = {X-Test = "yes"}
+"""
+TARGET = {
+    "url": "http://127.0.0.1:1",
+    "vote_path": "/stimme",
+    "body": "id={vote}&wahl={choice}&wer={voter}",
+    "acknowledged": [303],
+    "headers": {"X-Test": "yes"},
+}
+
+
+@pytest.fixture
+def server(supervisor: Supervisor, tmp_path: Path) -> Iterator[str]:
+    port_file = tmp_path / "port"
+    script = Path(__file__).with_name("foreign_server.py")
+    argv = [sys.executable, str(script), str(port_file), str(tmp_path / "votes.csv")]
+    child = supervisor.spawn("foreign server", argv, log=tmp_path / "foreign.log")
+    assert wait_until(lambda: port_file.is_file() and port_file.read_text() != "", 10)
+    yield f"http://127.0.0.1:{port_file.read_text()}"
+    child.stop(1)
+
+
+def played(tmp_path: Path, *flags: str) -> Result:
+    plan = tmp_path / "plan.toml"
+    plan.write_text(PLAN)
+    arguments = [str(plan), "--out", str(tmp_path / "run"), "--json", *flags]
+    return CliRunner().invoke(run, arguments, catch_exceptions=False, standalone_mode=False)
+
+
+@pytest.mark.services
+def test_a_server_of_somebody_elses_is_loaded_and_every_forgotten_vote_is_found(
+    server: str, tmp_path: Path
+) -> None:
+    ballots = str(tmp_path / "votes.csv")
+    played(tmp_path, "--target", server, "--ballots", ballots, "--set", "limits.drain_s=1.0")
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    accounts = result["modes"]["target"]["accounts"]
+    kept = len((tmp_path / "votes.csv").read_text().splitlines()) - 1
+    assert accounts["acknowledged"] == accounts["sent"] > 100
+    assert accounts["counted"] == kept
+    assert accounts["lost"] == accounts["sent"] - kept > 0
+    assert result["verdict"]["votes"] == "lost"
+    assert (tmp_path / "run" / "index.html").is_file()
+
+
+@pytest.mark.services
+def test_without_its_ballots_nothing_is_said_about_its_votes(server: str, tmp_path: Path) -> None:
+    found = played(tmp_path, "--target", server)
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["verdict"]["votes"] == "unknown"
+    assert found.return_value == 3
+    assert result["modes"]["target"]["latency_ms"]["p50"] > 0
+
+
+def test_requests_are_made_as_that_server_takes_them() -> None:
+    server = plan_from({"scenario": "x", "target": TARGET}, "test").target
+    requests = ForeignRequests(
+        Target("127.0.0.1", 80), Poll("p", "?", ("a", "b")), Voters(), 1, server
+    )
+    vote = mint(300, 7)
+    head, _, body = requests.vote(vote, 2).decode().partition("\r\n\r\n")
+    assert body == f"id={vote:016x}&wahl=2&wer=v{vote:016x}"
+    assert head.startswith("POST /stimme HTTP/1.1\r\n")
+    assert f"Content-Length: {len(body)}" in head
+    assert "X-Test: yes" in head
+    assert requests.outcome_of(303) is Outcome.ACKNOWLEDGED
+    assert requests.outcome_of(503) is Outcome.REFUSED
+    assert requests.outcome_of(302) is Outcome.UNKNOWN
+
+
+def test_a_plan_with_a_target_drives_it_alone_with_ids_of_its_own() -> None:
+    plan = plan_from({"scenario": "x", "target": TARGET}, "test")
+    aimed = [aimed_at_target(plan) for _ in range(8)]
+    assert {each.modes for each in aimed} == {("target",)}
+    assert len({each.voters.first_generator for each in aimed}) > 1
+    assert [mode.name for mode in modes_of(aimed[0])] == ["target"]
+    assert aimed_at_target(Plan(scenario="x")) == Plan(scenario="x")
+
+
+def test_a_body_without_the_votes_id_is_refused() -> None:
+    with pytest.raises(PlanError, match=r"\{vote\}"):
+        plan_from({"scenario": "x", "target": TARGET | {"body": "wahl={choice}"}}, "test")
+
+
+def test_troubles_of_services_are_refused_for_a_server_of_somebody_elses() -> None:
+    fault = {"kind": "wipe", "at_s": 1.0}
+    plan = plan_from({"scenario": "x", "target": TARGET, "faults": [fault]}, "test")
+    with pytest.raises(PlanError, match="--no-faults"):
+        modes_of(plan)
+
+
+def test_a_server_that_is_not_this_machine_is_refused() -> None:
+    elsewhere = Plan(scenario="x", target=TargetPlan(url="http://192.0.2.1"))
+    with pytest.raises(PlanError, match="not this machine"):
+        modes_of(elsewhere)
+
+
+def test_ballots_are_those_of_our_generators_in_either_notation(tmp_path: Path) -> None:
+    ours, other = mint(9, 3), mint(8, 3)
+    file = tmp_path / "b.csv"
+    file.write_text(f"vote,choice\n{ours:016x},2\n{ours:016x},2\n{other:016x},1\nnonsense,1\n")
+    frame = read_foreign_ballots(str(file), frozenset({9}), 1.0)
+    assert frame["vote"].tolist() == [ours, ours]
+    assert frame["choice"].tolist() == [2, 2]
+    file.write_text(f"number,choice\n{ours},2\n{other},1\nnonsense,1\n")
+    assert read_foreign_ballots(str(file), frozenset({9}), 1.0)["vote"].tolist() == [ours]
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [(None, "no such file"), ("vote\n1\n", "no column choice"), ("", "b.csv|no column")],
+)
+def test_ballots_that_cannot_be_read_are_refused(
+    content: str | None, why: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "b.csv"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(PlanError, match=why):
+        read_foreign_ballots(str(file), frozenset({1}), 1.0)
+
+
+def test_a_choice_that_is_no_number_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "b.csv"
+    file.write_text(f"vote,choice\n{mint(1, 1):016x},yes\n")
+    with pytest.raises(PlanError, match="choice's number"):
+        read_foreign_ballots(str(file), frozenset({1}), 1.0)
+
+
+def test_ballots_alone_and_an_address_without_a_query_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(PlanError, match="--target"):
+        played(tmp_path, "--ballots", "x.csv")
+    with pytest.raises(PlanError, match="there is no query"):
+        played(tmp_path, "--target", "http://127.0.0.1:1", "--ballots", "mysql://a@localhost/b")
