@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from harness.cli.check import check as verb
+from harness.cli import pollstorm
 from harness.cli.check import margins_of
 from harness.errors import Exit, PlanError
 from harness.gate import history
@@ -242,4 +242,6 @@ def test_an_unknown_commit_is_refused(reference: str, supervisor: Supervisor) ->
 )
 def test_flags_that_make_no_sense_are_refused(arguments: list[str], why: str) -> None:
     with pytest.raises(PlanError, match=why):
-        CliRunner().invoke(verb, arguments, catch_exceptions=False)
+        CliRunner().invoke(
+            pollstorm, ["check", *arguments], catch_exceptions=False, standalone_mode=False
+        )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from harness.cli.run import run
+from harness.cli import pollstorm
 from harness.database.foreign import read_foreign_ballots
 from harness.errors import PlanError
 from harness.foreign import aimed_at_target, modes_of
@@ -55,7 +55,9 @@ def played(tmp_path: Path, *flags: str) -> Result:
     plan = tmp_path / "plan.toml"
     plan.write_text(PLAN)
     arguments = [str(plan), "--out", str(tmp_path / "run"), "--json", *flags]
-    return CliRunner().invoke(run, arguments, catch_exceptions=False, standalone_mode=False)
+    return CliRunner().invoke(
+        pollstorm, ["run", *arguments], catch_exceptions=False, standalone_mode=False
+    )
 
 
 @pytest.mark.services
