@@ -37,7 +37,8 @@ INCR: Final = COMMAND_CODES[Incr]
 DELETE: Final = COMMAND_CODES[Delete]
 PATIENCE: Final = COMMAND_CODES[Patience]
 VOTE_DIGITS: Final = 16  # a message opens with its vote's id in hex, and a voter's key has only it
-OF_A_VOTE: Final = (KeyKind.SLOT, KeyKind.VOTER)
+SLOT: Final = KeyKind.SLOT  # looked up once: the hot path of every command
+VOTER: Final = KeyKind.VOTER
 
 
 class MemcachedExecutor:
@@ -182,7 +183,15 @@ class MemcachedExecutor:
             self._armed.meet(here)
 
     def _vote_sent(self, key: Key, value: bytes) -> int:
-        return vote_in(value) if self._journal and key.kind in OF_A_VOTE else 0
+        return vote_at(key, value) if self._journal else 0
+
+
+def vote_at(key: Key, value: bytes) -> int:
+    """Whose vote lies at the key, or is put there; 0 at a key that is no vote's."""
+    kind = key.kind
+    if kind is SLOT:
+        return vote_in(value)
+    return vote_in(value + b" ") if kind is VOTER else 0  # what a message opens with, alone
 
 
 def vote_in(message: bytes) -> int:
@@ -200,7 +209,7 @@ def vote_in(message: bytes) -> int:
 
 def _close(journal: Journal, key: Key, reply: Reply) -> None:
     """Record the reply; what a vote left there counts as a vote, not as a number."""
-    vote = vote_in(reply.value) if key.kind in OF_A_VOTE else 0
+    vote = vote_at(key, reply.value)
     journal.close(reply.status, 0 if vote else reply.number, reply.cas, vote)
 
 
