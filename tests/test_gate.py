@@ -202,6 +202,33 @@ def test_a_history_grows_by_a_line_and_is_read_again(result: CheckResult, tmp_pa
         history.read(file)
 
 
+def test_the_history_is_drawn_as_a_trend(result: CheckResult, tmp_path: Path) -> None:
+    file = tmp_path / "checks.jsonl"
+    for _ in range(3):
+        history.append(file, result)
+    found = CliRunner().invoke(
+        pollstorm,
+        ["report", str(file), "--out", str(tmp_path / "trend")],
+        catch_exceptions=False,
+        standalone_mode=False,
+    )
+    page = tmp_path / "trend" / "index.html"
+    assert found.output.strip() == str(page)
+    text = page.read_text()
+    for words in ("3 checks", "Median latency", "Processor time", "def5678+", "SQL statements"):
+        assert words in text
+    assert (tmp_path / "trend" / "trend-p50.png").is_file()
+
+
+def test_an_empty_history_has_no_trend(tmp_path: Path) -> None:
+    file = tmp_path / "checks.jsonl"
+    file.write_text("")
+    with pytest.raises(PlanError, match="holds no check yet"):
+        CliRunner().invoke(
+            pollstorm, ["report", str(file)], catch_exceptions=False, standalone_mode=False
+        )
+
+
 def test_margins_are_read_with_their_units() -> None:
     assert margins_of(("p50=3%,sql_statements=1",))["p50"] == 0.03
     assert margins_of(("sql_statements=1",))["sql_statements"] == 1
