@@ -17,7 +17,9 @@ from harness.run_folder import write_atomically
 
 SHOWN: Final = 60  # checks, the newest; more would not be told apart
 LABELLED: Final = 12
-PERCENT: Final = FuncFormatter(lambda value, _: f"{value:+.0f} %".replace("-", "−"))
+PERCENT: Final = FuncFormatter(
+    lambda value, _: f"{value:+.0f} %".replace("-", "−") if value else "0 %"
+)
 PANEL_IN: Final = 2.0
 
 
