@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -107,6 +108,21 @@ def test_make_targets_that_the_page_names_exist(page: Path) -> None:
 def test_the_index_lists_every_page_of_the_documentation() -> None:
     index = (ROOT / "docs/README.md").read_text()
     assert [page.name for page in DOCS if page.name != "README.md" and page.name not in index] == []
+
+
+def test_the_design_names_files_that_exist_and_the_layers_of_the_contract() -> None:
+    page = (ROOT / "docs/design.md").read_text()
+    named = set(re.findall(r"`([\w./-]+(?:\.py|\.pl|/))`", page))
+    assert "site/votes.py" in named
+    places = (ROOT, ROOT / "harness", ROOT / "docs")
+    assert {path for path in named if not any((at / path).exists() for at in places)} == set()
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    (contract,) = [c for c in settings["tool"]["importlinter"]["contracts"] if "layers" in c]
+    table = page.partition("## Layers")[2].partition("Two more contracts")[0]
+    rows = [
+        re.findall(r"`(\w+)`", row) for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+    ]
+    assert rows == [re.findall(r"\w+", layer) for layer in contract["layers"]]
 
 
 def test_the_changelog_begins_with_what_is_not_released() -> None:
