@@ -8,7 +8,7 @@ STAMP := .venv/installed
 export LC_ALL := C.UTF-8
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: help setup services perl demo test conformance overload survival matrix lint bench bench-long clean
+.PHONY: help setup services perl demo test conformance overload fuzz survival matrix lint bench bench-long clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -48,6 +48,11 @@ conformance: setup ## simulated memcached and database against the real ones, 10
 
 overload: setup ## a site offered three times what it can take, for 30 s
 	POLLSTORM_OVERLOAD_S=$${POLLSTORM_OVERLOAD_S:-30} $(BIN)/pytest tests/test_site_overload.py
+
+fuzz: setup ## a real site against 100,000 hostile requests; POLLSTORM_FUZZ_SEED repeats a run
+	POLLSTORM_FUZZ_REQUESTS=$${POLLSTORM_FUZZ_REQUESTS:-100000} \
+		POLLSTORM_FUZZ_SEED=$${POLLSTORM_FUZZ_SEED:-$$(date +%s)} \
+		$(BIN)/pytest -s tests/test_hostile.py
 
 survival: setup ## a run interrupted and killed at each of its twelve steps leaves nothing behind
 	POLLSTORM_SURVIVAL=all $(BIN)/pytest tests/test_survival.py
