@@ -11,7 +11,7 @@ from harness.analysis.latency import counted_after, lag, latency, nearest_rank
 from harness.analysis.rates import rates
 from harness.analysis.validity import in_flight, judge_measurement
 from harness.audit.accounts import settle
-from harness.history.ledger import RequestKind
+from harness.history.ledger import RequestKind, Trouble
 from harness.protocol.commands import Get, InsertBallots, KeyKind, Status
 from harness.vote import Outcome
 from tests.histories import (
@@ -206,6 +206,18 @@ def test_a_site_that_sees_more_than_the_ledger_is_invalid_and_less_is_not(tmp_pa
     (reason,) = judged(tmp_path / "more", ledger, site_in_flight=40.0).reasons
     assert "somebody else" in reason
     assert judged(tmp_path / "less", ledger, site_in_flight=3.0).reasons == ()
+
+
+def test_requests_that_voters_left_behind_at_the_site_are_no_strangers(tmp_path):
+    gave_up = [
+        attempt(n, Outcome.UNKNOWN, answered_after_ms=20) | {"error": Trouble.TIMED_OUT}
+        for n in range(1000)
+    ]
+    found = judged(tmp_path / "left", gave_up, in_flight_sampled=20.0, site_in_flight=400.0)
+    assert found.reasons == ()
+    assert found.generator.in_flight_expected == pytest.approx(20.0, rel=0.05)
+    (reason,) = judged(tmp_path / "more", gave_up, site_in_flight=1000.0).reasons
+    assert "somebody else" in reason
 
 
 def test_an_offered_peak_above_the_ceiling_is_invalid(tmp_path):

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from harness.analysis.rates import busiest_second
+from harness.history.ledger import Trouble
 from harness.history.store import quoted, reading, require_columns
 from harness.result import Accounts, Generator, Lag
 from harness.run_folder import TrialFacts, TrialFolder
@@ -63,7 +64,7 @@ def judge_measurement(
         *_frozen(facts),
         *_short_of_users(facts, accounts, lag),
         *_unsent(facts, accounts, lag),
-        *_contradicted(generator, expected),
+        *_contradicted(generator, expected, inside_at_most(trial, facts)),
         *_overtaxed(trial, facts),
     ]
     return Judgement(tuple(reasons), generator)
@@ -75,13 +76,26 @@ def in_flight(trial: TrialFolder, facts: TrialFacts) -> float:
     Each attempt, vote or results page, counts for its time between sent and answered that lies
     in the window; one without an end counts to the window's end. Raises HistoryError.
     """
+    return _under_way(trial, facts, "answered_ns > 0")
+
+
+def inside_at_most(trial: TrialFolder, facts: TrialFacts) -> float:
+    """How many of these requests the site can have inside, in the mean.
+
+    As `in_flight`, but whoever gave up waiting has left a request there, nobody knows how long.
+    """
+    given_up = int(Trouble.TIMED_OUT)
+    return _under_way(trial, facts, f"answered_ns > 0 AND error <> {given_up}")
+
+
+def _under_way(trial: TrialFolder, facts: TrialFacts, has_ended: str) -> float:
     start_ns = facts.load_start_ns
     end_ns = start_ns + round(facts.duration_s * NS_PER_S)
     with reading(trial.ledger) as connection:
-        require_columns(connection, trial.ledger, {"sent_ns", "answered_ns"})
+        require_columns(connection, trial.ledger, {"sent_ns", "answered_ns", "error"})
         row = connection.execute(
             f"""SELECT coalesce(sum(greatest(0,
-                    least({end_ns}, CASE WHEN answered_ns > 0 THEN answered_ns ELSE {end_ns} END)
+                    least({end_ns}, CASE WHEN {has_ended} THEN answered_ns ELSE {end_ns} END)
                     - greatest({start_ns}, sent_ns))), 0)
                 FROM {quoted(trial.ledger)}"""
         ).fetchone()
@@ -141,19 +155,22 @@ def _unsent(facts: TrialFacts, accounts: Accounts, lag: Lag) -> Iterable[str]:
     )
 
 
-def _contradicted(generator: Generator, expected: float) -> Iterable[str]:
-    slack = IN_FLIGHT_TOLERANCE * expected + IN_FLIGHT_SLACK
+def _contradicted(generator: Generator, expected: float, at_most: float) -> Iterable[str]:
     sampled, inside = generator.in_flight_sampled, generator.site_in_flight
-    if sampled is not None and abs(sampled - expected) > slack:
+    if sampled is not None and abs(sampled - expected) > _slack(expected):
         yield (
             f"Little's law is off: {sampled:.1f} requests were under way by the generator's gauge, "
             f"{expected:.1f} by its ledger."
         )
-    if inside is not None and inside > expected + slack:
+    if inside is not None and inside > at_most + _slack(at_most):
         yield (
-            f"The site had {inside:.1f} requests inside, more than the {expected:.1f} that the "
+            f"The site had {inside:.1f} requests inside, more than the {at_most:.1f} that the "
             "ledger knows of; somebody else uses it."
         )
+
+
+def _slack(expected: float) -> float:
+    return IN_FLIGHT_TOLERANCE * expected + IN_FLIGHT_SLACK
 
 
 def _overtaxed(trial: TrialFolder, facts: TrialFacts) -> Iterable[str]:
