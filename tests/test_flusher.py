@@ -164,7 +164,7 @@ def test_totals_that_could_not_be_refreshed_stay_due(tmp_path: Path, capsys):
     assert capsys.readouterr().err == "totals not refreshed: not b, for once\n"
 
 
-def test_totals_are_tried_again_at_the_end_but_not_without_end(tmp_path: Path):
+def test_totals_are_tried_again_at_the_end_but_not_without_end(tmp_path: Path, capsys):
     work, drain = flusher(tmp_path, [], finished=True)
     drain.known, drain.fails = ["a", "b"], {"b"}
     assert work.run()
@@ -179,6 +179,8 @@ def test_totals_are_tried_again_at_the_end_but_not_without_end(tmp_path: Path):
     drain.refresh_totals = never  # type: ignore[method-assign]
     assert work.run()
     assert len(tries) == 1 + LAST_TRIES
+    complaints = capsys.readouterr().err.splitlines()
+    assert complaints == [f"totals not refreshed: {each}" for each in ("not b, for once", "p")]
 
 
 @pytest.mark.parametrize("end", [DrainEnd.NO_MEMCACHED, DrainEnd.NOT_COMMITTED])

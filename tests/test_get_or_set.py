@@ -176,20 +176,21 @@ def test_who_does_not_want_to_wait_any_longer_does_as_was_said(cache: Cache, raw
 
 
 @pytest.mark.services
+@pytest.mark.parametrize("old", ["old", b"", None], ids=repr)
 def test_while_one_calculates_anew_the_others_get_the_old_value_at_once(
-    cache: Cache, other: Cache
+    cache: Cache, other: Cache, old: bytes | str | None
 ) -> None:
-    cache.set("k", "old", ttl_s=5)  # of 60 s and 10 s more: the 10 have begun
+    cache.set("k", old, ttl_s=5)  # of 60 s and 10 s more: the 10 have begun
     seen: list[object] = []
 
     def slow() -> str:
-        seen.append(other.get_or_set("k", fail, ttl_s=60, stale_s=10, **NOW))
-        many = other.get_or_set_many(["k"], dict.fromkeys, ttl_s=60, stale_s=10, **NOW)
-        seen.append(many["k"])
+        wanted = {"ttl_s": 60, "stale_s": 10, "after_wait": AfterWait.RAISE, **NOW}
+        seen.append(other.get_or_set("k", fail, **wanted))
+        seen.append(other.get_or_set_many(["k"], dict.fromkeys, **wanted)["k"])
         return "new"
 
     assert cache.get_or_set("k", slow, ttl_s=60, stale_s=10) == "new"
-    assert seen == ["old", "old"]
+    assert seen == [old, old]
     assert other.get_or_set("k", fail, ttl_s=60, stale_s=10) == "new"
 
 

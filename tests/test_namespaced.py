@@ -199,10 +199,8 @@ def test_a_key_that_memcached_cannot_read_is_refused_and_nothing_is_sent(
         with pytest.raises(BadKey):
             call()
     after = raw.stats()
-    counters = [each for each in after if each.startswith((b"cmd_", b"get_", b"curr_items"))]
-    assert {each: after[each] - before[each] for each in counters if each != b"cmd_meta"} == (
-        dict.fromkeys((each for each in counters if each != b"cmd_meta"), 0)
-    )
+    counted = [each for each in after if each.startswith(b"cmd_")]
+    assert [after[each] for each in counted] == [before[each] for each in counted]
     assert cache.get("witness") == b"1"
 
 
@@ -499,11 +497,12 @@ def test_of_several_daemons_a_dead_ones_keys_fail_or_move_as_was_said(
                 fixed.get_many(list(keys.values()))
             assert fixed.get_or_set(keys[1], lambda: b"w", ttl_s=60) == b"w"
     with closing(connect(several, "site", rehash=True, dead_s=60.0)) as moving:
-        assert moving.get(keys[1]) is None
         assert set(moving.set_many(dict.fromkeys(keys.values(), b"v")).values()) == {STORED}
         assert moving.get_many(keys.values()) == dict.fromkeys(keys.values(), b"v")
         assert moving.incr(keys[1]).written is NOT_STORED  # it is no number: it was asked
         assert moving.delete_many(keys.values()) == dict.fromkeys(keys.values(), STORED)
+    with closing(connect(several, "site", rehash=True, dead_s=60.0)) as another:
+        assert another.get(keys[1]) is None  # it found out by a read
     both = f"{dead},{nobody()}"
     with (
         closing(connect(both, "site", rehash=True)) as none,

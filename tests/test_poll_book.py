@@ -155,8 +155,14 @@ def test_nothing_is_kept_for_names_that_no_poll_has(
 
 @pytest.mark.services
 def test_who_knows_a_poll_does_not_wait_for_one_who_asks_the_database(
-    database: Database, cache: NamespacedCache[Poll], clock: list[float], memcached: MemcachedServer
+    database: Database,
+    cache: NamespacedCache[Poll],
+    clock: list[float],
+    memcached: MemcachedServer,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    naps_s: list[float] = []
+    monkeypatch.setattr("harness.cache.get_or_set.sleep", naps_s.append)
     known = book(cache)
     known.find(POLL.name)
     memcached.wipe()
@@ -164,9 +170,10 @@ def test_who_knows_a_poll_does_not_wait_for_one_who_asks_the_database(
         raw.raw_command(f"mg {KEY} N60")  # somebody asks, and the database stands still
     clock[0] += MEMORY_S
     assert known.find(POLL.name) == POLL
-    assert database.asked == 1
-    assert book(cache).find(POLL.name) == POLL  # a newcomer asks too, before long
+    assert (database.asked, naps_s) == (1, [])
+    assert book(cache).find(POLL.name) == POLL  # a newcomer waits a little, and asks too
     assert database.asked == 2
+    assert naps_s
 
 
 @pytest.mark.services

@@ -247,17 +247,12 @@ class ReadThrough(Generic[Value]):
                 if answer.is_placeholder:
                     self._give_up(names[key], answer)
             raise
-        stored = self._daemons.ask_all(requests)
-        for (key, answer), each in zip(leased.items(), stored, strict=True):
-            if each.status is Status.REFUSED:
-                self._give_up(names[key], answer)
+        self._daemons.ask_all(requests)
         return values
 
     def _store(self, name: str, before: Answer, value: Value | None, terms: Terms) -> Answer:
-        stored = self._daemons.ask(self._storing(name, before, value, terms))
-        if stored.status is Status.REFUSED:  # too large, or no room: nobody needs to wait for it
-            self._give_up(name, before)
-        return stored
+        # What is refused, as too large or for want of room, takes the placeholder with it.
+        return self._daemons.ask(self._storing(name, before, value, terms))
 
     def _storing(self, name: str, before: Answer, value: Value | None, terms: Terms) -> Request:
         content, flags = encoded(self._codec, value)
