@@ -16,6 +16,7 @@ daemon      one of the memcacheds that a queue lies on; `mirrored` has two
 ticket      a slot's number that was drawn by one vote alone; the *head* is the last one drained
 epoch       the life of one pointer in memcached; the database issues its number, never twice
 tombstone   what a drain puts into an empty slot, so that a late vote does not land behind the head
+lease       the right to calculate what a cache lacks; memcached gives it to one, for a while
 grant       being let in by the lock: *clean* when `incr` gave 1, *cold* when there was no lock
             key, *takeover* when waiting was given up
 overlap     two holders of the lock at one time, beyond doubt
