@@ -5,14 +5,23 @@ One browser and one site serve all tests; each has polls and a context, that is 
 
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
+from harness.cli import pollstorm
+from harness.errors import Exit
 from harness.modes.mode import Answer
+from harness.modes.polls import NOTICED_WITHIN_S
+from harness.plan import Deployment
+from harness.services.processes import Supervisor
+from harness.services.site import start_site
 from harness.vote import Poll, Vote, VoteId
 from tests.browsing import CONTRASTS, LEAST_CONTRAST, needs_chromium
+from tests.deployed import flush
 from tests.site_in_thread import Town, crowded, serve_in_thread
 
 pytestmark = needs_chromium
@@ -318,6 +327,43 @@ def test_a_page_of_another_site_cannot_vote_for_its_visitors(
         page.get_by_role("button", name="Win").click()
         expect(page.get_by_role("heading", level=1)).to_have_text("Sent from another site")
     assert town.ballots == {}
+
+
+@pytest.mark.services
+def test_on_a_real_queue_with_real_polls(
+    browser: Browser, supervisor: Supervisor, deployment: Deployment, logs: Path
+) -> None:
+    """A poll made by the command line; a vote through memcached, counted; the poll is closed."""
+    given = ["--database", deployment.database, "--memcached", deployment.memcached[0]]
+    given += ["--prefix", deployment.plan.queue.prefix]
+    choices = ["--choice", "Yes", "--choice", "No"]
+    flags = ["--question", "Orange?", *choices, "--once", *given]
+    site = start_site(supervisor, deployment, logs / "site.log")
+    try:
+        with browser.new_context(base_url=site.url) as context:
+            page = context.new_page()
+            polls("create", "orange", *flags)
+            page.goto("/")
+            page.get_by_role("link", name="Orange?", exact=True).click()
+            vote(page)
+            expect(page.get_by_role("status").first).to_contain_text("Your vote is taken in")
+            assert flush(deployment) == Exit.OK
+            expect(page.locator("#total")).to_have_text("1 vote")
+            page.goto("/polls/orange")
+            vote(page, "Yes")
+            expect(page.get_by_role("status").first).to_contain_text("You have already voted.")
+            polls("close", "orange", *given)
+            closed = page.get_by_text("This poll is closed")
+            until_s = monotonic() + NOTICED_WITHIN_S
+            while not closed.count() and monotonic() < until_s:
+                page.goto("/polls/orange")
+            expect(closed).to_be_visible()
+    finally:
+        site.stop()
+
+
+def polls(*arguments: str) -> None:
+    assert pollstorm.main(["polls", *arguments], standalone_mode=False) == Exit.OK
 
 
 LOOKS: dict[str, dict[str, Any]] = {

@@ -85,6 +85,11 @@ SAY: Final = {
     ),
     "bad-vote": _NO_VOTE,
     "body-too-large": _NO_VOTE,
+    "body-too-slow": Say(
+        "That took too long",
+        "Your vote did not come through whole, so it was written nowhere. Open the poll again, "
+        "and vote there.",
+    ),
     "internal-error": Say("Something went wrong", "It is our fault, not yours."),
 }
 """By kind of problem. All others are told in the API's own words."""
