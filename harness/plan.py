@@ -67,6 +67,8 @@ class Voters(_Section, frozen=True):
     generators: Processes = 1
     first_generator: Annotated[int, Meta(ge=1, le=65_000)] = 1  # vote ids begin with its number
     keep_alive: bool = True
+    # host:port at which workers on other machines are waited for; empty: generators run here.
+    master: str = ""
     # How many votes, under ids of their own, each voter tries to cast, from several generators.
     votes_each: Annotated[int, Meta(ge=1, le=1000)] = 1
 
@@ -80,6 +82,7 @@ class Site(_Section, frozen=True):
     # queue's patience at nearly 1,000 votes/s; a thread for each takes 0.1 MiB once it is needed.
     waiting: Annotated[int, Meta(ge=0, le=4096)] = 512
     wait_s: Positive = 2.0  # who has waited so long is refused: the patience, and to catch up
+    host: str = "127.0.0.1"  # where it listens; another for workers on other machines
     port: Annotated[int, Meta(ge=0, le=65535)] = 0  # 0: any free one
     https: bool = False  # people come through https, so that their cookies must
     # `cached`: how old totals may be. memcached counts whole seconds, and 1 may end at once.

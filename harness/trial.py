@@ -174,7 +174,14 @@ def drive_load(stage: Stage, stack: Stack, mode: Mode, trial: TrialFolder, notes
         short_of_users=report.short_of_users,
         longest_block_ms=report.longest_block_ms,
     )
-    for generator in report.ended_early:
+    before = plan.voters.first_generator - 1
+    notes.keep(missing_generators=tuple(before + number for number in report.lost))
+    for number in report.lost:
+        notes.remark(
+            f"worker {number} was lost during the load, and its ledger with it: what its voters "
+            "were told is unknown"
+        )
+    for generator in set(report.ended_early) - set(report.lost):
         notes.remark(
             f"generator {generator} was killed during the load; its ledger up to then is used, and "
             "what it had not sent by then is unsent"

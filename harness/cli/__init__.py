@@ -23,6 +23,7 @@ VERBS: Final = (
     "matrix",
     "capacity",
     "check",
+    "worker",
     "doctor",
 )
 

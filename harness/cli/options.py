@@ -12,7 +12,10 @@ import click
 from harness.errors import PlanError
 from harness.load.request import ALLOW_TARGET, Target
 from harness.load.traffic import Traffic, read_traffic
+from harness.plan import memcached_host
 from harness.services.targets import Existing
+
+MASTER: Final = "127.0.0.1:5557"  # Locust's own port
 
 memcached = click.option(
     "--memcached",
@@ -73,6 +76,12 @@ OF_THE_PLAN: Final = (
         help="Trouble besides the scenario's; may be repeated. See docs/faults.md.",
     ),
     click.option("--no-faults", is_flag=True, help="Leave the scenario's own troubles away."),
+    click.option(
+        "--remote", type=int, metavar="N", help="Have N `pollstorm worker`s play the load."
+    ),
+    click.option(
+        "--listen", metavar="HOST:PORT", help="Where they come to  [default: 127.0.0.1:5557]"
+    ),
     click.option("--repeat", type=int, metavar="N", help="Repetitions of each mode."),
     click.option("--slo", multiple=True, metavar="'p99<250ms'", help="Threshold; may be repeated."),
     click.option("--seed", type=int, metavar="N", help="Seed of arrivals, choices and voters."),
@@ -106,6 +115,8 @@ def changes_of(flags: dict[str, Any], **more: Any) -> dict[str, Any]:
         "site.workers": flags["workers"],
         "site.threads": flags["threads"],
         "flusher.processes": flags["flushers"],
+        "voters.generators": flags["remote"],
+        "voters.master": master_of(flags),
         "repeat": flags["repeat"],
         "seed": flags["seed"],
         "slo": list(flags["slo"]) or None,
@@ -116,6 +127,17 @@ def changes_of(flags: dict[str, Any], **more: Any) -> dict[str, Any]:
             raise PlanError(f"--set {key}: another flag sets it too; leave one of them away")
         changes[key] = value
     return changes
+
+
+def master_of(flags: dict[str, Any]) -> str | None:
+    """Where workers are waited for, if there are to be any. Raises PlanError."""
+    if flags["remote"] is None:
+        if flags["listen"] is not None:
+            raise PlanError("--listen is for --remote N; say how many workers will come")
+        return None
+    listen: str = flags["listen"] or MASTER
+    memcached_host(listen)
+    return listen
 
 
 def settings_of(texts: Sequence[str]) -> dict[str, Any]:

@@ -9,10 +9,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
+import msgspec
+
 from harness.errors import Exit, RecordingError, ServiceError
+from harness.load.order import TRANSFER_S, MasterOrder
 from harness.load.request import ALLOW_TARGET
 from harness.load.shard import CANNOT_RECORD, GeneratorReport, Shard
-from harness.plan import Plan
+from harness.plan import Plan, memcached_host
 from harness.run_folder import write_atomically
 from harness.services.cores import share_cores
 from harness.services.processes import Child, Supervisor
@@ -20,6 +23,7 @@ from harness.services.processes import Child, Supervisor
 CEILING_S: Final = 1.0  # tens of thousands of requests: enough for a rate within a few per cent
 LEAD_NS: Final = 100_000_000  # ten looks at the start file fit in before the load starts
 TICK_S: Final = 0.1
+MASTER_S: Final = 10.0  # beyond the plan's limit, so that the master can say who has not come
 # A generator that was told to stop closes its rows in milliseconds, unless its core is hogged.
 STOP_S: Final = 5.0
 
@@ -37,7 +41,8 @@ class FleetReport(NamedTuple):
 
     start_ns: int  # CLOCK_MONOTONIC of the plan's second 0
     reports: dict[int, GeneratorReport]  # by number, from 1; of several sites, one after the other
-    ended_early: tuple[int, ...]  # died: their ledgers are whole up to then
+    ended_early: tuple[int, ...]  # died: their ledgers are whole up to then, unless lost
+    lost: tuple[int, ...] = ()  # of those: on another machine, and their ledgers with them
 
     @property
     def partial(self) -> bool:
@@ -134,15 +139,22 @@ class Fleet:
             )
             for number, (site, generator) in shares
         }
-        children = self.children = [self._spawn(*share, folder) for share in shards.items()]
+        lasts_s = void_for_s or self._plan.duration_s
+        start_s = self._plan.limits.start_s
+        if self._plan.voters.master:
+            start_s += MASTER_S
+            master = self._spawn_master(tuple(shards.values()), lasts_s, folder)
+            children = self.children = [master]
+        else:
+            children = self.children = [self._spawn(*share, folder) for share in shards.items()]
         try:
-            for shard, child in zip(shards.values(), children, strict=True):
+            for shard, child in zip(shards.values(), itertools.cycle(children), strict=False):
                 is_ready = Path(shard.ready_file).exists
-                self._supervisor.wait_until_ready(child, is_ready, self._plan.limits.start_s)
+                self._supervisor.wait_until_ready(child, is_ready, start_s)
             start_ns = time.monotonic_ns() + LEAD_NS
             write_atomically(folder / "start", str(start_ns).encode())
             on_start(start_ns)
-            self._watch(children, start_ns, void_for_s or self._plan.duration_s, on_tick)
+            self._watch(children, start_ns, lasts_s, on_tick)
         finally:
             for child in children:
                 child.stop(STOP_S)
@@ -150,7 +162,28 @@ class Fleet:
             require_no_failure(child)
         found = {n: GeneratorReport.read(Path(shard.report_file)) for n, shard in shards.items()}
         reports = {number: report for number, report in found.items() if report}
-        return FleetReport(start_ns, reports, tuple(sorted(found.keys() - reports.keys())))
+        ended_early = tuple(sorted(found.keys() - reports.keys()))
+        lost = ended_early if self._plan.voters.master else ()
+        return FleetReport(start_ns, reports, ended_early, lost)
+
+    def _spawn_master(self, shards: tuple[Shard, ...], lasts_s: float, folder: Path) -> Child:
+        """What has workers on other machines play the shards. Raises PlanError."""
+        plan = self._plan
+        order = MasterOrder(
+            shards=shards,
+            host=memcached_host(plan.voters.master),
+            port=int(plan.voters.master.rpartition(":")[2]),
+            patience_s=plan.limits.start_s,
+            lasts_s=lasts_s + plan.voters.timeout_s + plan.limits.grace_s,
+        )
+        path = folder / "master.json"
+        write_atomically(path, msgspec.json.encode(order))
+        return self._supervisor.spawn(
+            "master of the workers",
+            [sys.executable, "-m", "harness.load.master", str(path)],
+            log=self._logs / "master.log",
+            cpus=share_cores().generator,
+        )
 
     def _spawn(self, number: int, shard: Shard, folder: Path) -> Child:
         path = folder / f"shard-{number}.json"
@@ -174,6 +207,8 @@ class Fleet:
         """Until all have ended by themselves, or have had all the time that the plan gives them."""
         plan = self._plan
         limit_s = lasts_s + plan.voters.timeout_s + plan.limits.grace_s + STOP_S
+        if plan.voters.master:
+            limit_s += TRANSFER_S
         elapsed_s = 0.0
         while elapsed_s < limit_s and any(child.poll() is None for child in children):
             time.sleep(TICK_S)

@@ -139,6 +139,7 @@ def start_stack(
             if MARIADB in proxies
             else database,
             folder=str(folder),
+            host=plan.site.host,
             port=plan.site.port,
         )
         step(4, "start the site" + (" and the flusher" if mode.queues else ""))
