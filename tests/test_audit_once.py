@@ -18,10 +18,11 @@ from harness.cli.audit import audit
 from harness.errors import Exit, HistoryError, PlanError
 from harness.history.store import write_parquet
 from harness.plan import Plan, PollPlan, Site
+from harness.protocol.commands import Add, Get, KeyKind, Status
 from harness.result import Accounts, FaultRecord, RunResult
 from harness.run_folder import RunFolder
 from harness.vote import Outcome, mint, voter_of
-from tests.histories import attempt, ballot, facts, make_trial, rejection
+from tests.histories import attempt, ballot, command, facts, make_trial, rejection
 from tests.test_certificates import FIRST as COLD
 from tests.test_certificates import drain
 from tests.test_certificates import vote as queued
@@ -297,9 +298,18 @@ def test_a_rejected_vote_tells_when_it_was_found_too_many(tmp_path):
 
 def test_a_vote_refused_at_the_door_says_with_which_its_voter_is_counted(tmp_path):
     ledger = [attempt(0), attempt(1, REFUSED), attempt(2, REFUSED)]
-    trial = make_trial(tmp_path / "t", ledger, [ballot(0)], rejections=[], votes_each=EACH)
-    fates = [life.fate for n in (1, 2) if (life := life_of(trial, mint(1, n)))]
-    assert fates == [
+    voters_key = {"key": KeyKind.VOTER, "operation": 7}
+    journal = [
+        command(Add, begin=2, status=Status.EXISTS, vote=mint(1, 1), **voters_key),
+        command(Get, begin=2.2, vote=mint(1, 0), **voters_key),
+    ]
+    trial = make_trial(tmp_path / "t", ledger, [ballot(0)], journal, rejections=[], votes_each=EACH)
+    lives = [life for n in (1, 2) if (life := life_of(trial, mint(1, n)))]
+    assert [event.text for event in lives[0].events] == [
+        "the vote is due", "sends it", "is told no",
+        "add voter's key → something is there", "get voter's key → another vote was in it",
+    ]  # fmt: skip
+    assert [life.fate for life in lives] == [
         "not counted, and nobody had promised it: its voter is counted with vote 0001000000000000.",
         "not counted, and nobody had promised it.",
     ]

@@ -206,7 +206,7 @@ def test_a_fault_that_every_mode_suffered_is_labelled_once_where_modes_share_axe
 def test_every_colour_of_where_the_votes_went_is_in_its_legend(run: RunFolder) -> None:
     accounts = re.findall(r"<svg.*?</svg>", run.page.read_text(), flags=re.DOTALL)[0]
     keys = re.findall(r">([^<>]+)</text>", accounts)
-    assert {"counted", "lost", "counted twice"} <= set(keys)
+    assert {"counted", "lost", "delivered twice"} <= set(keys)
 
 
 def test_a_run_without_modes_votes_or_files_still_has_a_page(tmp_path: Path) -> None:

@@ -18,12 +18,12 @@ from harness.audit.doubles import cause_of_alteration, cause_of_double
 from harness.audit.lives import load_commands
 from harness.audit.locks import holds
 from harness.audit.once import counted_with, turned_away
-from harness.audit.queues import Queues, Who
+from harness.audit.queues import COLUMNS, Queues, Who
 from harness.audit.story import NAMES, Event, actor, said_of, tell
 from harness.history.journal import Role
 from harness.history.ledger import LEDGER_DTYPE, RequestKind
 from harness.history.store import quoted, reading, require_columns, write_parquet
-from harness.protocol.commands import COMMAND_CODES, InsertBallots, KeyKind, Status
+from harness.protocol.commands import COMMAND_CODES, Add, InsertBallots, KeyKind, Status
 from harness.result import CauseCount
 from harness.run_folder import TrialFacts, TrialFolder
 from harness.vote import Outcome
@@ -40,6 +40,7 @@ class Attempts(NamedTuple):
     sent_ns: int
     answered_ns: int  # of the first acknowledgement; 0: never
     attempts: int
+    refused_ns: int  # of the first answer that said no; 0: never
     acknowledged: tuple[tuple[int, int], ...]  # sent and answered
 
 
@@ -83,7 +84,7 @@ def life_of(trial: TrialFolder, vote: int) -> Life | None:
         queues = Queues(connection, [vote])
         stores = _acknowledged(queues.own.get(vote, []), told)
         reads = queues.carried.get(vote, [])
-        store = stores[-1] if stores else None
+        store = stores[-1] if stores else _at_the_door(connection, vote)
         finding = Finding("", True, "", reads[-1] if reads else None)
         story = tell(connection, [(store, finding)])
         fate = _fate(connection, trial, vote, told)
@@ -99,6 +100,16 @@ def life_of(trial: TrialFolder, vote: int) -> Life | None:
         ]
         events.sort(key=lambda event: event.at_ns)
     return Life(fate.told, events)
+
+
+def _at_the_door(connection: Any, vote: int) -> Command | None:
+    """The command that made or found the voter's key, of a vote that came no further."""
+    rows = connection.execute(
+        f"""SELECT {COLUMNS} FROM commands WHERE vote = {vote}
+        AND key = {int(KeyKind.VOTER)} AND command = {COMMAND_CODES[Add]}
+        ORDER BY begin_ns DESC LIMIT 1"""
+    ).fetchall()
+    return Command(*rows[0]) if rows else None
 
 
 class _Fate(NamedTuple):
@@ -197,16 +208,18 @@ def _attempts(connection: Any, trial: TrialFolder, votes: Sequence[int]) -> dict
     wanted = pd.DataFrame({"vote": np.array(sorted(set(votes)), dtype=np.uint64)})
     connection.register("wanted_votes", wanted)
     ok = f"outcome = {int(Outcome.ACKNOWLEDGED)}"
+    no = f"outcome = {int(Outcome.REFUSED)}"
     rows = connection.execute(
         f"""SELECT vote, min(planned_ns), min(sent_ns),
             coalesce(min(answered_ns) FILTER ({ok}), 0), count(*),
+            coalesce(min(answered_ns) FILTER ({no}), 0),
             list((sent_ns, answered_ns)) FILTER ({ok})
         FROM {quoted(trial.ledger)}
         WHERE kind = {int(RequestKind.VOTE)} AND vote IN (SELECT vote FROM wanted_votes)
         GROUP BY vote"""
     ).fetchall()
     return {
-        row[0]: Attempts(row[1], row[2], row[3], row[4], tuple(map(tuple, row[5] or ())))
+        row[0]: Attempts(row[1], row[2], row[3], row[4], row[5], tuple(map(tuple, row[6] or ())))
         for row in rows
     }
 

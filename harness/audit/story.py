@@ -106,6 +106,8 @@ def said_of(
     ]
     if told.answered_ns:
         events.append(Event(told.answered_ns, "voter", "is told that it is in", mark="life"))
+    elif told.refused_ns:
+        events.append(Event(told.refused_ns, "voter", "is told no", mark="life"))
     killer = finding.killer
     operations = {c.who for c in (store, killer) if c}
     commands = [
@@ -163,6 +165,8 @@ def _result(command: Command, vote: int) -> str:
     read = command.command == COMMAND_CODES[Get]
     if command.command == COMMAND_CODES[InsertBallots]:
         return f"committed, {command.number} votes"
+    if command.command == COMMAND_CODES[Delete]:
+        return "done"
     if command.key in (KeyKind.SLOT, KeyKind.VOTER):
         whose = (
             "the vote" if command.vote == vote else "another vote" if command.vote else "no vote"

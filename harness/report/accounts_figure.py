@@ -41,7 +41,7 @@ PARTS: Final = (
 WRONGS: Final = (
     PARTS[1],
     PARTS[2],
-    Account("duplicated", "counted twice", palette.TWICE),
+    Account("duplicated", "delivered twice", palette.TWICE),
     PARTS[3],
     Account("phantom", "never cast", palette.PHANTOM),
     Account("overvotes", "voters counted more than once", palette.OVERVOTED),

@@ -130,7 +130,7 @@ KINDS: Final = (
 ACCOUNTS_CAPTION: Final = (
     "Left, enlarged, the votes for which a mode did something else than count them once, as cast; "
     "the percentage is of its acknowledged votes. Right, the same votes as a part of all that were "
-    "sent. Counted twice means delivered to the database more often than the voter asked; a plain "
+    "sent. Delivered twice means to the database, and more often than the voter asked; a plain "
     "INSERT would have counted it so."
 )
 
@@ -144,7 +144,7 @@ def hero(modes: Sequence[tuple[str, ModeResult]]) -> Shown:
     height_in = 1.25 + sum(row_in(result) for _, result in modes)
     told = "; ".join(
         f"{name}: {result.accounts.sent} sent, {result.accounts.lost} lost, "
-        f"{result.accounts.duplicated} counted twice"
+        f"{result.accounts.duplicated} delivered twice"
         for name, result in modes
     )
     drawing = draw(

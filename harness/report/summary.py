@@ -22,7 +22,7 @@ HEADINGS = (
     "overlaps",
     "counted p99 s",
 )
-ONCE_HEADINGS = ("refused", "rejected", "voters counted twice")
+ONCE_HEADINGS = ("refused", "rejected", "overvotes")
 """Of once-only polls, besides."""
 
 
