@@ -7,7 +7,10 @@ from hypothesis import strategies as st
 
 from tests.hostile_text import (
     CHUNKINGS,
+    COOKIES,
+    EVIL,
     FIELDS,
+    FORMS,
     FRAMINGS,
     IDS,
     JSON,
@@ -16,9 +19,11 @@ from tests.hostile_text import (
     NESTED,
     NUMBERS,
     ONCE,
+    ORIGINS,
     POLL,
     RAW_FIELDS,
     SIZES,
+    TASTES,
     TEXT,
     WISHES,
     WRAPPINGS,
@@ -38,6 +43,7 @@ class Attack(NamedTuple):
     answers: int = 1  # how many the site has to give before it hangs up; 0: as it likes
     bodies: tuple[bytes, ...] = ()  # of the votes that it may take in; empty where that is open
     poll: str = POLL  # of those votes
+    form: bool = False  # whether they are forms, as people's browsers send them
 
     def __repr__(self) -> str:
         shown = repr(self.sent[:SHOWN_BYTES])
@@ -157,6 +163,48 @@ def headers() -> st.SearchStrategy[Attack]:
     )
 
 
+def forms() -> st.SearchStrategy[Attack]:
+    """What no browser sends of a ballot paper, or one that is not asked by its person."""
+
+    def build(
+        fields: str, name: bytes, cookie: bytes, origin: tuple[bytes, ...], taste: bytes
+    ) -> Attack:
+        lines = [*origin, b"Cookie: pollstorm-voter=" + cookie, b"Accept: " + taste]
+        if not any(line.startswith(b"Content-Type") for line in origin):
+            lines.append(b"Content-Type: application/x-www-form-urlencoded")
+        body = fields.encode("utf-8", "surrogatepass")
+        attack = request("form", target=b"/polls/%s/votes" % name, headers=tuple(lines), body=body)
+        return attack._replace(poll=name.decode(), form=True)
+
+    there = st.sampled_from([POLL.encode(), ONCE.encode()])
+    nowhere = st.just(MARKER.encode()) | EVIL.map(percent).filter(bool)
+    return st.builds(build, FORMS, there | there | nowhere, COOKIES, ORIGINS, TASTES)
+
+
+def pages() -> st.SearchStrategy[Attack]:
+    """Pages for people, with addresses, cookies and tastes that none has."""
+    text = st.one_of(TEXT.map(percent), st.sampled_from([POLL.encode(), b"..", b"%2e%2e"]))
+    form = st.sampled_from(
+        [
+            *(b"/", b"/?%s", b"/%s", b"/polls/%s", b"/polls/%s/votes", b"/polls/%s/results"),
+            *(b"/static/%s", b"/static/../%s", b"/static/%s/../../page.html", b"/static//etc/%s"),
+        ]
+    )
+    return st.builds(
+        lambda method, form, text, cookie, taste: request(
+            "page",
+            method=method,
+            target=form.replace(b"%s", text),
+            headers=(b"Cookie: pollstorm-voter=" + cookie, b"Accept: " + taste),
+        ),
+        st.sampled_from([b"GET", b"GET", b"HEAD", b"POST", b"OPTIONS", b"DELETE"]),
+        form,
+        text,
+        COOKIES,
+        TASTES,
+    )
+
+
 METHODS = b"GET HEAD POST PUT PATCH DELETE OPTIONS TRACE CONNECT PROPFIND MKCOL REPORT LOCK".split()
 STRANGE = [b"get", b"FOO", b"P\xc3\x96ST", b"", b"POST POST", b"X" * 1000, b"PO\x00ST", b"\r\nPOST"]
 
@@ -249,6 +297,8 @@ ATTACKS: dict[str, Callable[[], st.SearchStrategy[Attack]]] = {
     "body": bodies,
     "target": targets,
     "header": headers,
+    "form": forms,
+    "page": pages,
     "method": methods,
     "version": versions,
     "framing": framings,

@@ -7,10 +7,11 @@ import itertools
 import json
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlencode
 
 from hypothesis import strategies as st
 
-MARKER = "zqmarkerqz"
+MARKER = "ZQmarkerQZ"  # no poll can be called so; voters can
 POLL = "besieged"
 ONCE = "besieged-once"
 MAX_CHOICES = 100
@@ -60,6 +61,7 @@ EVIL = st.sampled_from([*COMMANDS, *SQL, *OTHER])
 TEXT = st.builds("{}{}".format, st.sampled_from([MARKER, ""]), EVIL | st.text(max_size=80))
 VISIBLE = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=64)
 VOTERS = VISIBLE | st.sampled_from([*SQL, MARKER, "v" * 64, f"{MARKER}{'~' * 54}"])
+CHOICES = st.integers(1, MAX_CHOICES)
 IDS = st.integers(1, 2**64 - 1).map("{:016x}".format)
 
 
@@ -82,9 +84,7 @@ def wish(voter: str = "v1") -> dict[str, Any]:
     return {"vote": f"{next(_ids):016x}", "choice": 7, "voter": voter}
 
 
-WISHES = st.fixed_dictionaries(
-    {"vote": IDS, "choice": st.integers(1, MAX_CHOICES), "voter": VOTERS}
-)
+WISHES = st.fixed_dictionaries({"vote": IDS, "choice": CHOICES, "voter": VOTERS})
 
 
 JSON = st.recursive(
@@ -233,4 +233,69 @@ CHUNKINGS: tuple[Callable[[bytes], bytes], ...] = (
     lambda body: b"0\r\n\r\n" + body,
     lambda body: b"%x;%s\r\n%s\r\n0\r\n\r\n" % (len(body), b"x" * 20_000, body),
     lambda body: body,
+)
+
+COOKIE = b"@voter@"  # stands for a cookie that the site gave us
+PAPERS = st.integers(1 << 63, 2**64 - 1).map("{:016x}".format)
+PAPER = st.fixed_dictionaries({"vote": PAPERS, "choice": CHOICES.map(str)})
+FORMS = st.one_of(
+    PAPER.map(urlencode),
+    PAPER.map(urlencode),
+    PAPER.map(urlencode),
+    st.fixed_dictionaries(
+        {}, optional={"vote": PAPERS | IDS | TEXT, "choice": TEXT, "voter": TEXT, MARKER: TEXT}
+    ).map(lambda fields: urlencode(fields, errors="surrogatepass")),
+    st.builds("{}&{}".format, PAPER.map(urlencode), PAPER.map(urlencode)),
+    st.sampled_from(
+        [
+            "",
+            "&&&&;=;=%",
+            "vote=%ff&choice=%00",
+            "vote=8000000000000000&choice=%2b1",
+            "vote=8000000000000000&choice=1%0d%0aSet-Cookie:%20x=y",
+            "vote=8000000000000000&choice=\u0661",
+            "a=b&" * 900,
+        ]
+    ),
+)
+COOKIES = st.just(COOKIE) | st.sampled_from(
+    [
+        COOKIE + b"x",
+        b"x" + COOKIE,
+        COOKIE.replace(b"@", b'"'),
+        b"web-%s.AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA" % MARKER.encode(),
+        b"%s.%s" % (MARKER.encode(), MARKER.encode()),
+        b"web-x. ; pollstorm-voter=" + COOKIE,
+        b"\xff.\xff",
+        b".",
+        b"." * 5000,
+        b"x; pollstorm-told=stored.7",
+        b"x; pollstorm-told=stored.\xb2",
+        b"x; pollstorm-told=queued." + b"9" * 500,
+        b"x; pollstorm-told=<b>" + MARKER.encode(),
+    ]
+)
+ORIGINS = st.just(()) | st.sampled_from(
+    [
+        (b"Sec-Fetch-Site: same-origin",),
+        (b"Sec-Fetch-Site: cross-site",),
+        (b"Sec-Fetch-Site: \xff",),
+        (b"Origin: http://localhost",),
+        (b"Origin: http://[::1",),
+        (b"Origin: null",),
+        (b"Origin: http://" + MARKER.encode(),),
+        (b"Content-Type: multipart/form-data; boundary=" + MARKER.encode(),),
+        (b"Content-Type: application/x-www-form-urlencoded; charset=utf-7",),
+    ]
+)
+TASTES = st.just(b"text/html") | st.sampled_from(
+    [
+        b"text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
+        b"text/html;q=1e999",
+        b"text/html;q=-1, application/json;q=nan",
+        b"text/" + MARKER.encode(),
+        b"text/html;" + b"a=b;" * 500,
+        b"text/\xff",
+        b"text/html/html",
+    ]
 )

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import tomli_w
-from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
 
 from harness.services.mariadb import MariadbServer
 from harness.services.processes import Supervisor
@@ -110,7 +110,7 @@ def assault(site: Besieged, seed_of_round: int, rounds: int) -> None:
         suppress_health_check=list(HealthCheck),
         deadline=None,
         database=None,
-        print_blob=True,
+        verbosity=Verbosity.quiet,  # it would print all twenty, whatever they are of length
     )
     @given(batch=batches(BATCH))
     def assail(batch: list[Attack]) -> None:

@@ -232,6 +232,12 @@ def test_a_form_that_is_too_large_or_of_another_kind_is_no_vote(person: Person, 
     assert town.ballots == {}
 
 
+def test_a_name_that_no_poll_can_have_stands_on_no_page(person: Person) -> None:
+    answer = person.ask("POST", "/polls/Nobody%27s/votes", f"vote={PAPER}&choice=1")
+    assert answer.status_code == 404
+    assert "Nobody" not in answer.text
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(
     fields=st.lists(

@@ -28,7 +28,8 @@ Responder = TypeVar("Responder", bound=Callable[..., None])
 _SAID: Final = "openapi_operation"
 _DESCRIPTION: Final = (
     "docs/api.md says what each answer promises. An address without a page is answered with 404 "
-    "no-such-page, a wrong method with 405 method-not-allowed."
+    "no-such-page, a wrong method with 405 method-not-allowed. Who prefers text/html to JSON gets "
+    "pages for people at the same addresses, and sends forms there: they are not in here."
 )
 _TEXT: Final = {"schema": {"type": "string"}}
 _ALLOW: Final = {"Allow": {"required": True, **_TEXT}}

@@ -83,6 +83,7 @@ class BallotBox:
     def _refuse(
         self, response: falcon.Response, poll: str, paper: PaperReader, told: Problem
     ) -> None:
+        require_possible(poll)  # what no poll can be called stands in no page of ours
         if told.kind in TOLD:
             self._tell(response, poll, paper, TOLD[told.kind])
         elif told.kind == NO_CHOICE and paper.vote_id:
