@@ -17,6 +17,9 @@ from harness.services.memcached import client_of
 
 NS_PER_S: Final = 1_000_000_000
 LOOK_S: Final = 0.5  # a connection and a question to each; so exactly is it known when one ended
+MORE_TRIES: Final = (
+    2  # before a silent one is called gone: a busy machine keeps one waiting at times
+)
 UPTIME_AT_START_S: Final = 2  # memcached's clock starts there, so that a time of 0 can mean never
 
 
@@ -66,6 +69,8 @@ class Restarts:
         records = []
         for address, before in self._lives.items():
             now, age_s = _life(address)
+            for _ in range(MORE_TRIES if now is None else 0):
+                now, age_s = _life(address)
             if now != before:
                 seen_ns = now_ns if now else self._silent_since_ns.get(address, now_ns)
                 at_s = max(0.0, (seen_ns - load_start_ns) / NS_PER_S - age_s)
