@@ -17,9 +17,7 @@ from harness.services.memcached import client_of
 
 NS_PER_S: Final = 1_000_000_000
 LOOK_S: Final = 0.5  # a connection and a question to each; so exactly is it known when one ended
-MORE_TRIES: Final = (
-    2  # before a silent one is called gone: a busy machine keeps one waiting at times
-)
+MORE_TRIES: Final = 2  # before a silent one is called gone: a busy machine may be slow, too
 UPTIME_AT_START_S: Final = 2  # memcached's clock starts there, so that a time of 0 can mean never
 
 
