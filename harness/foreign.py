@@ -19,7 +19,12 @@ from harness.errors import PlanError, PollstormError
 from harness.fault import VOTERS, target_of
 from harness.faults import voters
 from harness.history.ledger import LEDGER_DTYPE
-from harness.history.store import BALLOT_COLUMNS, collect_ledger, write_parquet
+from harness.history.store import (
+    BALLOT_COLUMNS,
+    REJECTION_COLUMNS,
+    collect_ledger,
+    write_parquet,
+)
 from harness.load.arrivals import planned_votes
 from harness.load.fleet import Fleet, LoadedSite
 from harness.load.request import Target
@@ -119,6 +124,9 @@ def play(stage: Stage, mode: Mode, trial: TrialFolder) -> None:
             trial.write_facts(notes.facts)
             collect_ledger(trial.raw, trial.ledger)
             write_parquet(frame, trial.ballots)
+            if plan.poll.once:  # what it turned away later it does not tell, so that is lost
+                none = pd.DataFrame(columns=list(REJECTION_COLUMNS)).astype(REJECTION_COLUMNS)
+                write_parquet(none, trial.rejections)
             remove_raw(trial)
 
 

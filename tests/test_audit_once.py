@@ -130,6 +130,14 @@ def test_two_ballots_under_one_name_are_an_overvote_whosever_they_are(tmp_path):
     assert (accounts.voters_counted, accounts.overvotes) == (2, 1)
 
 
+def test_ballots_without_names_are_told_apart_by_their_ids(tmp_path):
+    ledger = [attempt(0), attempt(2), attempt(3)]
+    ballots = [ballot(n, voter="") for n in (0, 2)]
+    assert settled(tmp_path, ledger, ballots).overvotes == 0
+    ballots.append(ballot(3, voter=""))
+    assert settled(tmp_path / "twice", ledger, ballots).overvotes == 1
+
+
 def test_who_votes_in_two_polls_votes_once_in_each(tmp_path):
     other = ballot(1) | {"poll": "another"}
     accounts = settled(tmp_path, [FIRST, attempt(1)], [other], [rejection(0)])

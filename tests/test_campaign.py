@@ -17,7 +17,7 @@ from harness.protocol import ticket
 from harness.protocol.commands import Machine as Running
 from harness.protocol.queue import Queue, Terms
 from harness.simulation import campaign
-from harness.simulation.campaign import draw, play_one
+from harness.simulation.campaign import Game, draw, play_one
 from harness.simulation.service_times import shipped
 from harness.simulation.trial import Machine
 
@@ -108,3 +108,14 @@ def test_a_broken_mode_is_found_out_and_its_plan_repeats_it(
     assert again.seed == 2
     assert again.modes == ("ticket",)
     assert again.faults
+
+
+def test_a_voter_counted_twice_is_a_violation_also_where_nothing_is_promised() -> None:
+    plan = read_plan(find_scenario("ballot-stuffing"))
+
+    def game(**bad: int) -> Game:
+        return Game("classic", 1, plan, (), 100, bad, None, 0, drained=True)
+
+    assert game(overvotes=1).is_violation
+    assert "1 overvotes under" in game(overvotes=1).describe()
+    assert not game(lost=1).is_violation

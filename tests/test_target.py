@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from harness.cli import pollstorm
 from harness.database.foreign import read_foreign_ballots
-from harness.errors import PlanError
+from harness.errors import Exit, PlanError
 from harness.foreign import aimed_at_target, modes_of
 from harness.load.request import ForeignRequests, Target
 from harness.plan import Plan, TargetPlan, Voters, plan_from
@@ -65,7 +65,10 @@ def test_a_server_of_somebody_elses_is_loaded_and_every_forgotten_vote_is_found(
     server: str, tmp_path: Path
 ) -> None:
     ballots = str(tmp_path / "votes.csv")
-    played(tmp_path, "--target", server, "--ballots", ballots, "--set", "limits.drain_s=1.0")
+    # The server does not know that it is to count each voter once.
+    settings = ("limits.drain_s=1.0", "poll.once=true", "voters.votes_each=4")
+    changes = [word for setting in settings for word in ("--set", setting)]
+    played(tmp_path, "--target", server, "--ballots", ballots, *changes)
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     accounts = result["modes"]["target"]["accounts"]
     kept = len((tmp_path / "votes.csv").read_text().splitlines()) - 1
@@ -73,6 +76,8 @@ def test_a_server_of_somebody_elses_is_loaded_and_every_forgotten_vote_is_found(
     assert accounts["counted"] == kept
     assert accounts["lost"] == accounts["sent"] - kept > 0
     assert result["verdict"]["votes"] == "lost"
+    assert 0 < accounts["overvotes"] <= accounts["voters_counted"] <= accounts["voters"]
+    assert result["exit_code"] == Exit.BROKEN_PROMISE
     assert (tmp_path / "run" / "index.html").is_file()
 
 

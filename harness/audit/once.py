@@ -56,11 +56,11 @@ def electorate(
 ) -> Electorate:
     """Count the voters. One whose votes bear two names, or whose name two bear, is found as well.
 
-    Several rows of one vote are one ballot. Raises HistoryError.
+    Several rows of one vote are one ballot; somebody else's may bear no name. Raises HistoryError.
     """
     require_columns(connection, ballots, NEEDS)
     counted, twice = _by_ballots(connection, ballots, owner(facts))
-    _, named_twice = _by_ballots(connection, ballots, "voter")
+    _, named_twice = _by_ballots(connection, ballots, "voter", "WHERE voter <> ''")
     return Electorate(_senders(connection, ledger, facts), counted, max(twice, named_twice))
 
 
@@ -91,11 +91,13 @@ def owner(facts: TrialFacts, named: str = "voter") -> str:
     return f"CASE WHEN CASE {generator} {planned} ELSE false END THEN {name} ELSE {named} END"
 
 
-def _by_ballots(connection: Connection, ballots: Path, voter: str) -> tuple[int, int]:
+def _by_ballots(
+    connection: Connection, ballots: Path, voter: str, which: str = ""
+) -> tuple[int, int]:
     """How many voters have a ballot, and how many have several."""
     row = connection.execute(
         f"""SELECT count(*), count_if(first <> last) FROM (
-            SELECT min(vote) AS first, max(vote) AS last FROM {quoted(ballots)}
+            SELECT min(vote) AS first, max(vote) AS last FROM {quoted(ballots)} {which}
             GROUP BY poll, {voter})"""
     ).fetchone()
     counted, several = row or (0, 0)

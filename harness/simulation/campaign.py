@@ -56,8 +56,9 @@ class Game(NamedTuple):
 
     @property
     def is_violation(self) -> bool:
-        """A promise broken, a death that nobody explains, or a queue that never was empty."""
-        return self.kept is False or self.unexplained > 0 or not self.drained
+        """A promise broken, the mode's or the poll's; a death unexplained; a queue never empty."""
+        broken = self.kept is False or "overvotes" in self.bad
+        return broken or self.unexplained > 0 or not self.drained
 
     def describe(self) -> str:
         """One line: what went wrong, and under what."""
