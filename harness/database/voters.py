@@ -44,18 +44,20 @@ def admit(cursor: Cursor, votes: Sequence[Vote], rows_per_statement: int) -> lis
     their names, so that two batches with the same voters wait for each other, and neither for ever.
     """
     only = sorted((vote for vote in votes if vote.once), key=_voter)
-    if not only:
-        return list(votes)
-    winners = set()
+    winners: set[tuple[str, str, int]] = set()
     for start in range(0, len(only), rows_per_statement):
         some = only[start:][:rows_per_statement]
         cursor.executemany(CLAIM, [(vote.poll, vote.voter, vote.vote_id) for vote in some])
         winners |= _claimed(cursor, some)
-    rejected = [vote for vote in only if (*_voter(vote), vote.vote_id) not in winners]
+    admitted: list[Vote] = []
+    rejected: list[Vote] = []
+    for vote in votes:
+        is_in = not vote.once or (vote.poll, vote.voter, vote.vote_id) in winners
+        (admitted if is_in else rejected).append(vote)
     for start in range(0, len(rejected), rows_per_statement):
         some = rejected[start:][:rows_per_statement]
         cursor.executemany(REJECT, [(v.vote_id, v.poll, v.choice, v.voter) for v in some])
-    return [vote for vote in votes if not vote.once or (*_voter(vote), vote.vote_id) in winners]
+    return admitted
 
 
 def read_rejections(url: str, timeout_s: float) -> pd.DataFrame:
