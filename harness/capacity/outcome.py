@@ -151,6 +151,7 @@ class CapacityResult(msgspec.Struct, frozen=True, kw_only=True):
     usable_per_s: float  # the highest rate of votes that was tried
     budget_s: float
     spent_s: float = 0.0
+    stopped_by: str = ""  # what ended the study early; then it holds what was known by then
     forecast_per_s: float | None = None
     modes: dict[str, ModeCapacity] = {}
     scaling: dict[str, ModeScaling] = {}
@@ -160,7 +161,8 @@ class CapacityResult(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def exit_code(self) -> Exit:
-        """Inconclusive if a mode has no confirmed lower bound, and none that was too high for it.
+        """Inconclusive if the study was stopped, or a mode has no confirmed lower bound, and none
+        that was too high for it.
 
         A mode that takes nothing within the objectives is a finding.
         """
@@ -168,4 +170,4 @@ class CapacityResult(msgspec.Struct, frozen=True, kw_only=True):
             mode.confirmed or (mode.capacity_per_s.lower is None and mode.capacity_per_s.upper)
             for mode in self.modes.values()
         )
-        return Exit.OK if all(known) else Exit.INCONCLUSIVE
+        return Exit.OK if not self.stopped_by and all(known) else Exit.INCONCLUSIVE

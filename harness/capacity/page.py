@@ -46,14 +46,18 @@ def sentence(result: CapacityResult) -> str:
         for name, mode in result.modes.items()
         if mode.capacity_per_s.lower is not None
     }
+    if result.stopped_by:
+        return f"The study was stopped: {result.stopped_by}. What was known by then is shown."
     if not found:
-        return "No mode met the objectives at any rate."
+        return "No mode met the objectives at any rate that was tried."
     best = max(found, key=lambda name: found[name] or 0.0)
     return f"{best} sustains the most: {count(found[best])} votes a second."
 
 
 def sustained(mode: ModeCapacity) -> str:
-    """`1,203`, with `?` where no longer trial confirmed it."""
+    """`1,203`, with `?` where no longer trial confirmed it; `?` where no rate could be tried."""
+    if not any(step.verdict != "invalid" for step in mode.steps):
+        return "?"
     lower = mode.capacity_per_s.lower
     return "none" if lower is None else count(lower) + ("" if mode.confirmed else " ?")
 

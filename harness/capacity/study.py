@@ -1,6 +1,9 @@
 """A capacity study: every mode searched within its share of the budget, and written down."""
 
+import math
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any, Final, NamedTuple
@@ -15,13 +18,14 @@ from harness.capacity.outcome import (
     ModeCapacity,
     StepResult,
 )
+from harness.capacity.page import write_page
 from harness.capacity.patience import patience
 from harness.capacity.scaling import scale
-from harness.capacity.search import BudgetSpent, Found, Step, Verdict, search
+from harness.capacity.search import BudgetSpent, Found, Search, Step, Verdict, search
 from harness.capacity.sizing import size
 from harness.capacity.stand import CONFIRM_S, STEP_S, Stand
-from harness.errors import PlanError
-from harness.foreign import aimed_at_target, modes_of
+from harness.errors import PlanError, PollstormError
+from harness.foreign import FOREIGN, aimed_at_target, modes_of
 from harness.modes.mode import Mode
 from harness.plan import Plan
 from harness.run_folder import write_atomically
@@ -37,6 +41,7 @@ START_PER_S: Final = 400.0  # a poll's spike on a small site; every mode was see
 PRECISION: Final = 0.1  # between the bounds: less is within the noise of two trials
 FIRST_STEP_S: Final = 15.0  # until one was timed: services, load, drain, audit
 SERVICES_S: Final = 8.0  # a step's time beside its load, for a confirming one
+LEAST_S: Final = FIRST_STEP_S + CONFIRM_S + SERVICES_S  # of each mode's search, or nothing is tried
 
 
 class Order(NamedTuple):
@@ -51,15 +56,35 @@ class Order(NamedTuple):
     command: str
 
 
+class Record:
+    """What is known so far: in `capacity.json` at every moment, whatever ends the study."""
+
+    def __init__(self, folder: Path, begun_s: float, result: CapacityResult) -> None:
+        self._folder = folder
+        self._begun_s = begun_s
+        self.result = result
+
+    def keep(self, **known: Any) -> None:
+        """Add to it, and write it down."""
+        spent_s = round(monotonic() - self._begun_s, 1)
+        self.result = msgspec.structs.replace(self.result, spent_s=spent_s, **known)
+        content = msgspec.json.format(msgspec.json.encode(self.result))
+        write_atomically(result_file(self._folder), content)
+
+    def keep_mode(self, name: str, capacity: ModeCapacity) -> None:
+        self.keep(modes=self.result.modes | {name: capacity})
+
+
 def study(order: Order, existing: Existing, progress: Progress) -> CapacityResult:
     """Find each mode's capacity and what else is asked, and write it down as it becomes known.
 
-    Raises PlanError before anything is started, and passes on what ends a trial early.
+    Raises PlanError before anything is started, and passes on what ends a trial early; what is
+    known by then is written down, and that it is not all.
     """
     modes = modes_of(aimed_at_target(order.plan))
+    require_possible(order, modes, existing)
     prepare(order.folder)
     begun_s = monotonic()
-    ends_s = begun_s + order.budget_s
     started_utc = datetime.now(UTC).isoformat(timespec="seconds")
     with interruptible(), Supervisor() as supervisor:
         stand = Stand(
@@ -77,36 +102,70 @@ def study(order: Order, existing: Existing, progress: Progress) -> CapacityResul
             budget_s=order.budget_s,
             forecast_per_s=order.forecast_per_s,
         )
-
-        def known(**more: Any) -> CapacityResult:
-            spent = {"spent_s": round(monotonic() - begun_s, 1)}
-            now = msgspec.structs.replace(result, **spent, **more)
-            write(order.folder, now)
-            return now
-
-        wanted = [part for part in PARTS if part in order.parts]
-        share_s = order.budget_s * SHARES["search"] / sum(SHARES[part] for part in wanted)
-        search_ends_s = begun_s + share_s
-        for number, mode in enumerate(modes):
-            of_mode_s = (search_ends_s - monotonic()) / (len(modes) - number)
-            capacity = find(stand, mode, monotonic() + of_mode_s)
-            result = known(modes=result.modes | {mode.name: capacity})
-        if "scaling" in wanted:
-            share_s = order.budget_s * SHARES["scaling"] / sum(SHARES[part] for part in wanted)
-            result = known(scaling=scale(stand, modes, result, monotonic() + share_s))
-        if "break-even" in wanted:
-            result = known(break_even=break_even(stand, modes, result, ends_s))
-        if "patience" in wanted:
-            result = known(patience=patience(stand, modes, order.folder / "simulated", ends_s))
-        if "sizing" in wanted and order.forecast_per_s is not None:
-            result = known(sizing=size(order.plan, modes, result, order.forecast_per_s))
-    return result
+        record = Record(order.folder, begun_s, result)
+        record.keep()
+        try:
+            _play_parts(order, stand, modes, record, begun_s)
+        except PollstormError as error:
+            record.keep(stopped_by=str(error))
+            told = f"{error}; what is known so far is in {order.folder}"
+            raise type(error)(told) from error
+        finally:
+            write_page(order.folder, record.result)
+    return record.result
 
 
-def find(stand: Stand, mode: Mode, ends_s: float) -> ModeCapacity:
+def _play_parts(
+    order: Order, stand: Stand, modes: Sequence[Mode], record: Record, begun_s: float
+) -> None:
+    ends_s = begun_s + order.budget_s
+    search_ends_s = begun_s + share_s(order, "search")
+    for number, mode in enumerate(modes):
+        of_mode_s = (search_ends_s - monotonic()) / (len(modes) - number)
+        find(stand, mode, monotonic() + of_mode_s, partial(record.keep_mode, mode.name))
+    if "scaling" in order.parts:
+        scaling_ends_s = monotonic() + share_s(order, "scaling")
+        record.keep(scaling=scale(stand, modes, record.result, scaling_ends_s))
+    if "break-even" in order.parts:
+        record.keep(break_even=break_even(stand, modes, record.result, ends_s))
+    if "patience" in order.parts:
+        record.keep(patience=patience(stand, modes, order.folder / "simulated", ends_s))
+    if "sizing" in order.parts and order.forecast_per_s is not None:
+        record.keep(sizing=size(order.plan, modes, record.result, order.forecast_per_s))
+
+
+def share_s(order: Order, part: str) -> float:
+    """The part's share of the budget."""
+    return order.budget_s * SHARES[part] / sum(SHARES[each] for each in order.parts)
+
+
+def require_possible(order: Order, modes: Sequence[Mode], existing: Existing) -> None:
+    """Raises PlanError for a study that cannot find what it is asked for."""
+    needed_s = LEAST_S * len(modes)
+    if share_s(order, "search") < needed_s:
+        whole_s = needed_s * order.budget_s / share_s(order, "search")
+        raise PlanError(
+            f"--budget {order.budget_s:g}s is too short to try a single rate and confirm it; "
+            f"{len(modes)} modes and these parts take {math.ceil(whole_s)}s or more"
+        )
+    ours = [part for part in order.parts if part != "search"]
+    if modes == [FOREIGN] and ours:
+        raise PlanError(
+            f"--parts {','.join(ours)}: the processes and services of a --target are its own, "
+            "and cannot be varied; only its capacity can be searched for"
+        )
+    if existing.database is not None and "break-even" in order.parts:
+        raise PlanError(
+            "--parts break-even slows commits down by the database server's settings; "
+            "leave --database away, and one of its own is started"
+        )
+
+
+def find(stand: Stand, mode: Mode, ends_s: float, keep: Callable[[ModeCapacity], None]) -> None:
     """Play the search's trials while there is time for one more and a confirming one.
 
-    `ends_s`: when the time is over, on the monotonic clock.
+    `ends_s`: when the time is over, on the monotonic clock. `keep` gets what was found, also when
+    a trial cannot be played, of which the error is passed on.
     """
     searching = search(START_PER_S, stand.usable_per_s, PRECISION)
     steps: list[StepResult] = []
@@ -124,7 +183,23 @@ def find(stand: Stand, mode: Mode, ends_s: float) -> ModeCapacity:
             step_s = monotonic() - begun_s - (CONFIRM_S - STEP_S) * wanted.confirming
             wanted = searching.send(Step(Verdict(judged.verdict), judged.limited_by))
     except StopIteration as ended:
+        keep(capacity_of(ended.value, steps))
+    except PollstormError:
+        keep(capacity_of(given_up(searching), steps))
+        raise
+
+
+def given_up(searching: Search) -> Found:
+    """What a search knows of which no further trial is played."""
+    try:
+        while True:  # twice at most: a confirming trial is wanted then, and is not played either
+            searching.throw(BudgetSpent())
+    except StopIteration as ended:
         found: Found = ended.value
+        return found
+
+
+def capacity_of(found: Found, steps: Sequence[StepResult]) -> ModeCapacity:
     return ModeCapacity(
         capacity_per_s=Bounds(lower=found.lower_per_s, upper=found.upper_per_s),
         limited_by=found.limited_by,
@@ -143,8 +218,6 @@ def prepare(folder: Path) -> None:
         raise PlanError(f"cannot make {folder}: {error.strerror}") from error
 
 
-def write(folder: Path, result: CapacityResult) -> Path:
-    """Write `capacity.json`; its path."""
-    file = folder / "capacity.json"
-    write_atomically(file, msgspec.json.format(msgspec.json.encode(result)))
-    return file
+def result_file(folder: Path) -> Path:
+    """What is known of the study in that folder."""
+    return folder / "capacity.json"

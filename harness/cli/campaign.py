@@ -1,6 +1,5 @@
 """What `pollstorm simulate --campaign` prints, and what it leaves behind."""
 
-import sys
 from collections import Counter
 from pathlib import Path
 from time import perf_counter
@@ -12,6 +11,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from harness.cli.progress import print_json
 from harness.errors import Exit, PlanError
 from harness.plan import Plan
 from harness.run_folder import write_atomically
@@ -79,7 +79,7 @@ def wage(plan: Plan, trials: int, machine: Machine, folder: Path, *, as_json: bo
         violations=tuple(violations),
     )
     if as_json:
-        sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(campaign)) + b"\n")
+        print_json(msgspec.json.format(msgspec.json.encode(campaign)))
     else:
         _print(campaign, console)
         click.echo(f"{len(games) / minutes:,.0f} trials a minute", err=True)

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.capacity.outcome import CapacityResult, ModeCapacity
-from harness.capacity.page import write_page
-from harness.capacity.study import PARTS, Order, study
+from harness.capacity.page import sustained
+from harness.capacity.study import PARTS, Order, result_file, study
 from harness.cli.options import (
     allow_target,
     ballots,
@@ -24,7 +24,7 @@ from harness.cli.options import (
     target_changes,
     traffic_of,
 )
-from harness.cli.progress import Audience, progress_on
+from harness.cli.progress import Audience, print_json, progress_on
 from harness.cli.run import KNOWN, repeat_command
 from harness.errors import PlanError
 from harness.plan import find_scenario, read_plan, with_changes
@@ -66,7 +66,7 @@ docs/capacity.md says how the search goes and what it cannot tell.
     help="The peak to size for: votes per second, or a --traffic file's busiest second.",
 )  # fmt: skip
 @click.option(
-    "--traffic", type=click.Path(path_type=Path), metavar="FILE",
+    "--traffic", "--access-log", type=click.Path(path_type=Path), metavar="FILE",
     help="An access log or CSV whose peak is the forecast; gzipped or not.",
 )  # fmt: skip
 @click.option("--match", metavar="REGEX", help="Of an access log, only requests like these.")
@@ -110,7 +110,9 @@ def capacity(
     nothing is broken on purpose. The load generator's ceiling is measured first, and no rate above
     70 % of it is used for a claim.
     """
+    existing = existing_services(memcached, database, allow_target)
     changes: dict[str, Any] = {
+        "memcached.daemons": len(existing.memcached) or None,
         "modes": [mode.strip() for mode in modes.split(",") if mode.strip()],
         "slo": list(slo),
         "site.workers": flags["workers"],
@@ -122,7 +124,6 @@ def capacity(
     plan = with_changes(read_plan(find_scenario(scenario)), changes, "flags")
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     folder = out or Path("reports") / f"{stamp}-capacity"
-    existing = existing_services(memcached, database, allow_target)
     peak_per_s = forecast_of(forecast, flags)
     wanted = parts_of(parts, sized=peak_per_s is not None)
     console = Audience(stderr=as_json)
@@ -131,12 +132,11 @@ def capacity(
         budget_s = seconds(budget, "--budget")
         order = Order(plan, budget_s, folder, keep, wanted, peak_per_s, command)
         result = study(order, existing, progress)
-    page = write_page(folder, result)
     if as_json:
-        sys.stdout.buffer.write((folder / "capacity.json").read_bytes() + b"\n")
+        print_json(result_file(folder).read_bytes())
     else:
         print_capacity(result, console)
-        console.print(f"\nStudy: {page}", soft_wrap=True, highlight=False)
+        console.print(f"\nStudy: {folder / 'index.html'}", soft_wrap=True, highlight=False)
     return result.exit_code
 
 
@@ -202,9 +202,8 @@ def _cells(mode: ModeCapacity) -> tuple[str, ...]:
     ]
     p99_ms = at_lower[-1].p99_ms if at_lower else None
     counted_s = at_lower[-1].counted_p99_s if at_lower else None
-    sustained = "none" if lower is None else count(lower)
     return (
-        sustained + ("" if mode.confirmed or lower is None else " ?"),
+        sustained(mode),
         count(upper),
         number(p99_ms),
         number(counted_s),

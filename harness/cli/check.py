@@ -13,7 +13,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from harness.cli.progress import Audience
+from harness.cli.progress import Audience, print_json
 from harness.cli.run import repeat_command
 from harness.errors import PlanError
 from harness.gate import history
@@ -125,7 +125,7 @@ def check(
     if history_file:
         history.append(history_file, result)
     if as_json:
-        sys.stdout.buffer.write((out / "check.json").read_bytes() + b"\n")
+        print_json((out / "check.json").read_bytes())
     else:
         print_check(result, console)
         console.print(f"\nCheck: {out}", soft_wrap=True, highlight=False)

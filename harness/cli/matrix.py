@@ -7,6 +7,7 @@ import click
 from rich.console import Console
 
 from harness.cli.matrix_table import print_matrix
+from harness.cli.progress import print_json
 from harness.cli.run import repeat_command
 from harness.errors import PlanError
 from harness.matrix.campaign import random_rows
@@ -86,7 +87,7 @@ def matrix(
     result = gather(rows, shown(), command)
     page = write(out, result)
     if as_json:
-        sys.stdout.buffer.write((out / "matrix.json").read_bytes() + b"\n")
+        print_json((out / "matrix.json").read_bytes())
     else:
         print_matrix(result, console)
         console.print(f"\nMatrix: {page}", soft_wrap=True, highlight=False)

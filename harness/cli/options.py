@@ -59,6 +59,7 @@ OF_THE_PLAN: Final = (
     click.option("--peak", type=float, metavar="VOTES_PER_S", help="Rate at the spike's peak."),
     click.option(
         "--traffic",
+        "--access-log",
         type=click.Path(path_type=Path),
         metavar="FILE",
         help="Voters come as in this access log, or CSV of time and count; gzipped or not.",

@@ -1,8 +1,9 @@
 """What a run is doing: a live line on a terminal, plain lines elsewhere."""
 
 import os
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from rich.console import Console
@@ -62,6 +63,13 @@ class Audience(Console):
         void = os.open(os.devnull, os.O_WRONLY)
         os.dup2(void, self.file.fileno())
         os.close(void)
+
+
+def print_json(content: bytes) -> None:
+    """To standard output. Whoever read there may have gone; it lies in a file, too."""
+    with suppress(BrokenPipeError):
+        sys.stdout.buffer.write(content + b"\n")
+        sys.stdout.flush()
 
 
 @contextmanager

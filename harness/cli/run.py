@@ -3,7 +3,6 @@
 import re
 import shlex
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,7 +22,7 @@ from harness.cli.options import (
     target_changes,
     traffic_of,
 )
-from harness.cli.progress import Audience, progress_on
+from harness.cli.progress import Audience, print_json, progress_on
 from harness.errors import PlanError
 from harness.fault import parse_fault
 from harness.load.traffic import replaying
@@ -100,9 +99,7 @@ def run(
 def show(folder: RunFolder, result: RunResult, console: Console, *, as_json: bool) -> int:
     """Print what was found, and where it lies; the exit code."""
     if as_json:
-        with suppress(BrokenPipeError):  # it lies in the folder, too
-            sys.stdout.buffer.write(folder.result_file.read_bytes() + b"\n")
-            sys.stdout.flush()
+        print_json(folder.result_file.read_bytes())
     else:
         print_result(result, console)
         console.print(f"\nReport: {folder.page}", soft_wrap=True, highlight=False)
