@@ -125,11 +125,13 @@ class Sessions:
     def take_back(self, loan: Loan) -> None:
         """It goes to whoever has waited longest."""
         if self._waiting:
-            self._match(loan)
+            with self._lock:
+                self._match(loan)
             return
         self._free.append(loan)
         if self._waiting:  # somebody came just now, and may have seen none
-            self._match()
+            with self._lock:
+                self._match(None)
 
     def _wait(self) -> Loan:
         turn = Turn()
@@ -137,7 +139,7 @@ class Sessions:
             if len(self._waiting) >= self._most_waiting:
                 raise problem.overloaded()
             self._waiting.append(turn)
-        self._match()  # a session that was taken back just now lies free
+            self._match(None)  # a session that was taken back just now lies free
         if not turn.called.acquire(timeout=self._wait_s):
             with self._lock:
                 if turn.loan is None:
@@ -146,17 +148,19 @@ class Sessions:
         assert turn.loan
         return turn.loan
 
-    def _match(self, loan: Loan | None = None) -> None:
-        """Call those who wait, as long as there are sessions: the given one, and free ones."""
-        with self._lock:
-            while self._waiting:
-                if loan is None:
-                    try:
-                        loan = self._free.pop()
-                    except IndexError:
-                        return
-                turn = self._waiting.popleft()
-                turn.loan, loan = loan, None
-                turn.called.release()
-            if loan is not None:
-                self._free.append(loan)
+    def _match(self, loan: Loan | None) -> None:
+        """Call those who wait, as long as there are sessions: the given one, and free ones.
+
+        With the lock held.
+        """
+        while self._waiting:
+            if loan is None:
+                try:
+                    loan = self._free.pop()
+                except IndexError:
+                    return
+            turn = self._waiting.popleft()
+            turn.loan, loan = loan, None
+            turn.called.release()
+        if loan is not None:
+            self._free.append(loan)

@@ -39,9 +39,9 @@ MARK_BYTES: Final = 3000  # of an answer's body, padded: other problems have 200
 HEAD_BYTES: Final = 1000  # of its head, at most
 
 Tell: TypeAlias = Callable[[], problem.Problem]
-Turn: TypeAlias = list[tuple[float, Tell]]
-"""Until when a read may take (CLOCK_MONOTONIC, s), and what is told then. Empty once it is over:
-whoever takes that out, the reader or the watcher, decides how it ended."""
+Turn: TypeAlias = list[float]
+"""Until when a read may take (CLOCK_MONOTONIC, s). Empty once it is over: whoever takes the time
+out, the reader or the watcher, decides how it ended."""
 
 _turns: Final[dict[int, Turn]] = {}
 """The last turn of each thread. On the path of every vote, so nothing is locked, nor removed."""
@@ -58,12 +58,18 @@ class Overdue(NamedTuple):
 
     thread: int
     turn: Turn
-    tell: Tell
+
+
+class Request(NamedTuple):
+    """Granian's side of one, and what it is to be told."""
+
+    proto: Any
+    told: problem.Problem
 
 
 def read(stream: Any, size: int, until_s: float, tell: Tell) -> bytes:
     """What comes of a body, up to so many bytes. Raises what `tell` makes when it takes longer."""
-    turn = [(until_s, tell)]
+    turn = [until_s]
     _turns[get_ident()] = turn
     received: bytes = stream.read(size)
     try:
@@ -92,19 +98,18 @@ def claim_overdue(now_s: float, spare: int) -> list[Overdue]:
     claimed = []
     for thread, turn in under_way:
         with suppress(IndexError):  # its reader was quicker
-            until_s, _ = turn[0]
-            if until_s - hurry_s <= now_s:
-                claimed.append(Overdue(thread, turn, turn.pop()[1]))
+            if turn[0] - hurry_s <= now_s:
+                turn.pop()
+                claimed.append(Overdue(thread, turn))
     return claimed
 
 
 def cut_off(claimed: list[Overdue], port: int) -> None:
     """Answer them, and end their connections, which are among those to the port."""
-    requests = [(_request_of(overdue), overdue.tell()) for overdue in claimed]
+    requests = [request for overdue in claimed if (request := _request_of(overdue))]
     before = dict(_silent(port))
-    for request, told in requests:
-        if request is not None:
-            _answer(request, told)
+    for request in requests:
+        _answer(request)
     sleep(WRITTEN_S)
     for descriptor, written in before.items():
         with suppress(OSError), _connection(descriptor) as connection:
@@ -112,28 +117,32 @@ def cut_off(claimed: list[Overdue], port: int) -> None:
                 connection.shutdown(socket.SHUT_RDWR)
 
 
-def _request_of(overdue: Overdue) -> Any:
-    """Granian's side of the request that is still read; None if it no longer is.
+def _request_of(overdue: Overdue) -> Request | None:
+    """The request that is still read; None if it no longer is.
 
     A frame that has ended leads to none, so what is found is of the same request.
     """
     frame = sys._current_frames().get(overdue.thread)
     while frame and not _reads(frame, overdue.turn):
         frame = frame.f_back
+    if not frame:
+        return None
+    tell: Tell = frame.f_locals["tell"]
     while frame and "proto" not in frame.f_locals:  # as `granian.wsgi` calls it
         frame = frame.f_back
-    return frame.f_locals["proto"] if frame else None
+    return Request(frame.f_locals["proto"], tell()) if frame else None
 
 
 def _reads(frame: FrameType, turn: Turn) -> bool:
     return frame.f_code is read.__code__ and frame.f_locals.get("turn") is turn
 
 
-def _answer(request: Any, told: problem.Problem) -> None:
+def _answer(request: Request) -> None:
     """Only the first answer to a request counts, so its own thread may be too late, or we."""
+    proto, told = request
     headers = [("content-type", problem.MEDIA_TYPE), ("connection", "close")]
     body = msgspec.json.encode(told.details()).ljust(MARK_BYTES)  # JSON may end in blanks
-    request.response_bytes(told.status, headers, body)
+    proto.response_bytes(told.status, headers, body)
 
 
 def _silent(port: int) -> Iterator[tuple[int, int]]:
