@@ -19,7 +19,7 @@ from harness.site import problem
 from harness.site.app import create_app
 from harness.site.metrics import STATUSES
 from harness.site.openapi import Document, Success, describe, operation
-from harness.site.slow_bodies import claim_overdue
+from harness.site.slow_bodies import Watcher
 from tests import site_with_fake_mode
 from tests.documented import DocumentedClient, document_of, told_by
 from tests.site_with_fake_mode import deployment
@@ -60,7 +60,9 @@ class SlowBody(io.BytesIO):
     """Comes when it has long been given up."""
 
     def read(self, _size: int | None = -1) -> bytes:
-        claim_overdue(math.inf, spare=0)
+        watcher = Watcher(port=0, spare=1)
+        watcher.look(0.0)
+        watcher.look(math.inf)
         return b""
 
 

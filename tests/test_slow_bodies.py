@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from harness.site import problem, slow_bodies
-from harness.site.slow_bodies import PATIENCE_S, claim_overdue, cut_off, read
+from harness.site.slow_bodies import HURRIED_S, Overdue, Patience, Watcher, cut_off, discard, read
 
 SOON_S = 5.0
+LIMIT_S = 3.0  # of a body; the watcher's clock is ours
 
 
 @pytest.fixture(autouse=True)
@@ -37,10 +38,9 @@ class Gate:
 class Reader(threading.Thread):
     """Reads bodies, one after the other, as a thread of Granian's does."""
 
-    def __init__(self, *requests: Any, patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, *requests: Any) -> None:
         super().__init__(daemon=True)
         self._requests = requests
-        self._patience_s = patience_s
         self.received: list[bytes] = []
         self.refusals: list[str] = []
         self.start()
@@ -59,43 +59,88 @@ class Reader(threading.Thread):
             self._callback(request)
 
     def _callback(self, proto: Any) -> None:
-        until_s = monotonic() + self._patience_s
         try:
-            self.received.append(read(proto, 100, until_s, problem.body_too_slow))
+            self.received.append(read(proto, 100, Patience(LIMIT_S, problem.body_too_slow)))
         except problem.Problem as told:
             self.refusals.append(told.kind)
 
 
-def test_a_body_that_comes_in_time_is_nobodys_business() -> None:
+@pytest.fixture
+def watcher() -> Watcher:
+    """One that has seen at 0 s who reads then."""
+    return Watcher(port=0, spare=2)
+
+
+def overdue_at(watcher: Watcher, *times_s: float) -> list[Overdue]:
+    """What it finds at the last of these times."""
+    *before, last = times_s
+    for time_s in before:
+        assert watcher.look(time_s) == []
+    return watcher.look(last)
+
+
+def test_a_body_that_comes_in_time_is_nobodys_business(watcher: Watcher) -> None:
     gate = Gate()
     reader = Reader(gate)
-    assert claim_overdue(monotonic(), spare=1) == []
+    assert overdue_at(watcher, 0.0, LIMIT_S - 0.1) == []
     gate.let_in()
     reader.join(SOON_S)
     assert reader.received == [b"late"]
-    assert claim_overdue(monotonic() + 2 * PATIENCE_S, spare=1) == []
+    assert overdue_at(watcher, 2 * LIMIT_S) == []
 
 
-def test_a_read_that_was_claimed_gives_its_reader_nothing_of_the_body() -> None:
+def test_a_read_that_took_too_long_gives_its_reader_nothing_of_the_body(watcher: Watcher) -> None:
     gate = Gate()
     reader = Reader(gate)
-    (overdue,) = claim_overdue(monotonic() + PATIENCE_S, spare=1)
+    (overdue,) = overdue_at(watcher, 0.0, LIMIT_S)
     assert overdue.thread == reader.ident
-    assert claim_overdue(monotonic() + PATIENCE_S, spare=1) == []  # only once
+    assert overdue_at(watcher, LIMIT_S) == []  # only once
     gate.let_in()
     reader.join(SOON_S)
     assert (reader.received, reader.refusals) == ([], ["body-too-slow"])
 
 
-def test_the_more_read_the_less_patience_there_is() -> None:
+def test_the_body_after_a_threads_last_one_has_its_own_time(watcher: Watcher) -> None:
+    first, second = Gate(), Gate()
+    reader = Reader(first, second)
+    overdue_at(watcher, 0.0)
+    first.let_in()
+    reader.await_turn(slow_bodies._turns[reader.ident or 0])
+    assert overdue_at(watcher, LIMIT_S, 2 * LIMIT_S - 0.1) == []
+    assert len(overdue_at(watcher, 2 * LIMIT_S)) == 1
+    second.let_in()
+    reader.join(SOON_S)
+
+
+def test_the_more_read_the_less_patience_there_is(watcher: Watcher) -> None:
     gate = Gate()
-    readers = [Reader(gate) for _ in range(3)]
-    in_a_while_s = monotonic() + slow_bodies.HURRIED_S
-    assert claim_overdue(in_a_while_s, spare=3) == []
-    assert len(claim_overdue(in_a_while_s, spare=2)) == 3
+    readers = [Reader(gate) for _ in range(2)]
+    assert overdue_at(watcher, 0.0, HURRIED_S) == []
+    readers.append(Reader(gate))
+    assert len(overdue_at(watcher, HURRIED_S + 0.1)) == 2
     gate.let_in()
     for reader in readers:
         reader.join(SOON_S)
+
+
+class Dripping:
+    """A body without end; while it comes, time passes for the watcher."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        self._watcher = watcher
+        self.reads = 0
+
+    def read(self, size: int) -> bytes:
+        self._watcher.look(float(self.reads))
+        self.reads += 1
+        return b" " * size
+
+
+def test_all_chunks_of_a_body_that_is_discarded_have_one_time(watcher: Watcher) -> None:
+    body = Dripping(watcher)
+    with pytest.raises(problem.Problem, match="too long"):
+        discard(body, 10, 100, Patience(LIMIT_S, problem.body_too_slow))
+    assert body.reads == LIMIT_S + 1
 
 
 class Request:
@@ -125,7 +170,7 @@ def listener() -> Iterator[socket.socket]:
 
 
 def test_only_the_connections_of_slow_bodies_are_ended(
-    listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+    listener: socket.socket, watcher: Watcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(slow_bodies, "HURRIED_S", 0.02)  # of silence before
     port = listener.getsockname()[1]
@@ -135,10 +180,11 @@ def test_only_the_connections_of_slow_bodies_are_ended(
             closing.callback(request.close)
         slow, also_slow, idle, served, in_time = requests
         served.connection.sendall(b"an answer from before")
-        readers = [Reader(request, patience_s=0.0) for request in (slow, also_slow)]
+        readers = [Reader(request) for request in (slow, also_slow)]
+        watcher.look(0.0)
         reader_in_time = Reader(in_time)
         sleep(0.05)
-        cut_off(claim_overdue(monotonic(), spare=3), port)
+        cut_off(watcher.look(LIMIT_S), port)
         for reader in readers:
             reader.join(SOON_S)  # nothing but the end of its connection ends its read
             assert reader.refusals == ["body-too-slow"]
@@ -155,11 +201,11 @@ def test_only_the_connections_of_slow_bodies_are_ended(
 
 
 def test_a_request_that_was_answered_meanwhile_is_left_alone_and_so_is_the_next(
-    listener: socket.socket,
+    listener: socket.socket, watcher: Watcher
 ) -> None:
     request, following = Request(listener), Request(listener)
-    reader = Reader(request, following, patience_s=0.0)
-    (overdue,) = claimed = claim_overdue(monotonic(), spare=1)
+    reader = Reader(request, following)
+    (overdue,) = claimed = overdue_at(watcher, 0.0, LIMIT_S)
     request.client.sendall(b"at last")
     reader.await_turn(overdue.turn)
     cut_off(claimed, listener.getsockname()[1])

@@ -1,18 +1,24 @@
 """Request bodies, read within a limit."""
 
-from time import monotonic
-from typing import Any, Final
+from typing import Final
 
 import falcon
 
 from harness.site import problem
 from harness.site.openapi import Success, operation
-from harness.site.slow_bodies import PATIENCE_S, read
+from harness.site.slow_bodies import Patience, discard, read
 
 MAX_BODY_BYTES: Final = 4096  # a vote needs about 100; more than forty times that is no vote
-DISCARD_BYTES: Final = 4 << 20  # read and dropped, so that a client still sending sees its 413 ...
-DISCARD_S: Final = 1.0  # ... unless it takes longer
+DISCARD_BYTES: Final = 4 << 20  # read and dropped, so that a client still sending sees its 413
 _CHUNK_BYTES: Final = 64 << 10
+
+
+def _too_large() -> problem.Problem:
+    return problem.body_too_large(MAX_BODY_BYTES)
+
+
+WITH_A_VOTE: Final = Patience(5.0, problem.body_too_slow)  # one packet, or it again a few times
+WITH_THE_REST: Final = Patience(1.0, _too_large)
 
 
 def read_body(request: falcon.Request) -> bytes:
@@ -20,24 +26,12 @@ def read_body(request: falcon.Request) -> bytes:
     stream = request.env["wsgi.input"]  # Granian ends it at the body's end, chunked ones too
     length = request.content_length
     if length is None or length <= MAX_BODY_BYTES:
-        until_s = monotonic() + PATIENCE_S
-        body = read(stream, MAX_BODY_BYTES + 1, until_s, problem.body_too_slow)
+        body = read(stream, MAX_BODY_BYTES + 1, WITH_A_VOTE)
         if len(body) <= MAX_BODY_BYTES:
             return body
     if length is None or length <= DISCARD_BYTES:
-        _discard(stream)
+        discard(stream, _CHUNK_BYTES, DISCARD_BYTES // _CHUNK_BYTES, WITH_THE_REST)
     raise _too_large()
-
-
-def _too_large() -> problem.Problem:
-    return problem.body_too_large(MAX_BODY_BYTES)
-
-
-def _discard(stream: Any) -> None:
-    until_s = monotonic() + DISCARD_S
-    for _ in range(DISCARD_BYTES // _CHUNK_BYTES):
-        if len(read(stream, _CHUNK_BYTES, until_s, _too_large)) < _CHUNK_BYTES:
-            return
 
 
 class Void:

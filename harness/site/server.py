@@ -24,8 +24,8 @@ from granian.server.mp import MPServer
 from harness.errors import PlanError, RecordingError
 from harness.modes.mode import Mode
 from harness.plan import Deployment
-from harness.site import slow_bodies
 from harness.site.app import DOOR_THREADS, create_app, threads_of
+from harness.site.slow_bodies import Watcher
 
 BACKLOG: Final = 4096  # a spike's connections wait here for accept; the kernel may cap it
 MAX_CONNECTIONS: Final = 16_384  # per worker. Granian's backpressure counts connections, also idle
@@ -105,7 +105,7 @@ def _start_worker(
     logging.basicConfig(format="site: %(message)s")
     spare = DOOR_THREADS // 2  # the other half is for those who come with all they have to say
     threading.Thread(target=_end_with, args=(master,), daemon=True).start()
-    threading.Thread(target=slow_bodies.watch, args=(port, spare), daemon=True).start()
+    threading.Thread(target=Watcher(port, spare).watch, daemon=True).start()
     try:
         return create_app(deployment, mode)
     except RecordingError as error:

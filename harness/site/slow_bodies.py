@@ -14,6 +14,7 @@ Only on Linux: the process's own connections are found in /proc, and what was wr
 asked of TCP_INFO. Elsewhere a slow body holds its thread.
 """
 
+import math
 import socket
 import struct
 import sys
@@ -31,20 +32,26 @@ import msgspec
 
 from harness.site import log, problem
 
-PATIENCE_S: Final = 5.0  # a vote comes in one packet, and may be sent again a few times
-HURRIED_S: Final = 1.0  # instead, while more bodies come than there are threads to spare
+HURRIED_S: Final = 1.0  # for a body, while more come than there are threads to spare
 LOOK_S: Final = 0.25  # between two looks: a body may take so much longer
 WRITTEN_S: Final = 0.05  # until an answer lies in its connection's buffer
 MARK_BYTES: Final = 3000  # of an answer's body, padded: other problems have 200 to 300
 HEAD_BYTES: Final = 1000  # of its head, at most
 
-Tell: TypeAlias = Callable[[], problem.Problem]
-Turn: TypeAlias = list[float]
-"""Until when a read may take (CLOCK_MONOTONIC, s). Empty once it is over: whoever takes the time
-out, the reader or the watcher, decides how it ended."""
+
+class Patience(NamedTuple):
+    """How long a body may take, and what its sender is told when it takes longer."""
+
+    limit_s: float
+    tell: Callable[[], problem.Problem]
+
+
+Turn: TypeAlias = list[Patience]
+"""One body's. Empty once it is over: whoever takes the patience out, the reader or the watcher,
+decides how it ended."""
 
 _turns: Final[dict[int, Turn]] = {}
-"""The last turn of each thread. On the path of every vote, so nothing is locked, nor removed."""
+"""The last turn of each thread. On the path of every vote: nothing is locked, removed or timed."""
 
 _DESCRIPTORS: Final = Path("/proc/self/fd")
 _LAST_DATA_SENT_MS: Final = (struct.Struct("=I"), 44)  # where struct tcp_info has it
@@ -54,62 +61,82 @@ _COUNT: Final = struct.Struct("=i")
 
 
 class Overdue(NamedTuple):
-    """A read that has taken too long, and whose outcome we have decided."""
+    """A body that takes too long; its outcome is ours to tell."""
 
     thread: int
     turn: Turn
-
-
-class Request(NamedTuple):
-    """Granian's side of one, and what it is to be told."""
-
-    proto: Any
     told: problem.Problem
 
 
-def read(stream: Any, size: int, until_s: float, tell: Tell) -> bytes:
-    """What comes of a body, up to so many bytes. Raises what `tell` makes when it takes longer."""
-    turn = [until_s]
+def read(stream: Any, size: int, patience: Patience) -> bytes:
+    """What comes of a body, up to so many bytes. Raises Problem when that takes too long."""
+    turn = [patience]
     _turns[get_ident()] = turn
     received: bytes = stream.read(size)
     try:
         turn.pop()
-    except IndexError:
-        raise tell() from None
+    except IndexError:  # the watcher was here
+        raise patience.tell() from None
     return received
 
 
-def watch(port: int, spare: int) -> None:
-    """Cut off slow ones, for ever. `spare`: how many may come at a time without any hurry."""
-    while True:
-        sleep(LOOK_S)
-        try:
-            overdue = claim_overdue(monotonic(), spare)
-            if overdue:
-                cut_off(overdue, port)
-        except Exception as error:
-            log.unforeseen("cutting off a slow body", error)
+def discard(stream: Any, chunk: int, chunks: int, patience: Patience) -> None:
+    """Read a body to its end, up to so many chunks. Raises Problem when that takes too long."""
+    turn = [patience]
+    _turns[get_ident()] = turn
+    for _ in range(chunks):
+        if len(stream.read(chunk)) < chunk or not turn:
+            break
+    if not turn:
+        raise patience.tell()
+    turn.clear()
 
 
-def claim_overdue(now_s: float, spare: int) -> list[Overdue]:
-    """Reads that have taken too long; their readers will not go on."""
-    under_way = [(thread, turn) for thread, turn in _turns.copy().items() if turn]
-    hurry_s = PATIENCE_S - HURRIED_S if len(under_way) > spare else 0.0
-    claimed = []
-    for thread, turn in under_way:
-        with suppress(IndexError):  # its reader was quicker
-            if turn[0] - hurry_s <= now_s:
-                turn.pop()
-                claimed.append(Overdue(thread, turn))
-    return claimed
+class Watcher:
+    """Looks at bodies that come to a port, and cuts off slow ones.
+
+    `spare`: how many may come at a time without any hurry.
+    """
+
+    def __init__(self, port: int, spare: int) -> None:
+        self._port = port
+        self._spare = spare
+        self._since: dict[int, tuple[Turn, float]] = {}  # by thread: when first seen, s
+
+    def watch(self) -> None:
+        """For ever."""
+        while True:
+            sleep(LOOK_S)
+            try:
+                overdue = self.look(monotonic())
+                if overdue:
+                    cut_off(overdue, self._port)
+            except Exception as error:
+                log.unforeseen("cutting off a slow body", error)
+
+    def look(self, now_s: float) -> list[Overdue]:
+        """Bodies that have taken too long; their readers will not go on."""
+        before, self._since = self._since, {}
+        for thread, turn in _turns.copy().items():
+            if turn:
+                seen, since_s = before.get(thread, (turn, now_s))
+                self._since[thread] = turn, since_s if seen is turn else now_s
+        limit_s = HURRIED_S if len(self._since) > self._spare else math.inf
+        overdue = []
+        for thread, (turn, since_s) in self._since.items():
+            with suppress(IndexError):  # its reader was quicker
+                if now_s - since_s >= min(limit_s, turn[0].limit_s):
+                    overdue.append(Overdue(thread, turn, turn.pop().tell()))
+        return overdue
 
 
-def cut_off(claimed: list[Overdue], port: int) -> None:
+def cut_off(overdue: list[Overdue], port: int) -> None:
     """Answer them, and end their connections, which are among those to the port."""
-    requests = [request for overdue in claimed if (request := _request_of(overdue))]
+    requests = [(_request_of(body), body.told) for body in overdue]
     before = dict(_silent(port))
-    for request in requests:
-        _answer(request)
+    for request, told in requests:
+        if request is not None:
+            _answer(request, told)
     sleep(WRITTEN_S)
     for descriptor, written in before.items():
         with suppress(OSError), _connection(descriptor) as connection:
@@ -117,32 +144,29 @@ def cut_off(claimed: list[Overdue], port: int) -> None:
                 connection.shutdown(socket.SHUT_RDWR)
 
 
-def _request_of(overdue: Overdue) -> Request | None:
-    """The request that is still read; None if it no longer is.
+def _request_of(overdue: Overdue) -> Any:
+    """Granian's side of the request that is still read; None if it no longer is.
 
     A frame that has ended leads to none, so what is found is of the same request.
     """
     frame = sys._current_frames().get(overdue.thread)
     while frame and not _reads(frame, overdue.turn):
         frame = frame.f_back
-    if not frame:
-        return None
-    tell: Tell = frame.f_locals["tell"]
     while frame and "proto" not in frame.f_locals:  # as `granian.wsgi` calls it
         frame = frame.f_back
-    return Request(frame.f_locals["proto"], tell()) if frame else None
+    return frame.f_locals["proto"] if frame else None
 
 
 def _reads(frame: FrameType, turn: Turn) -> bool:
-    return frame.f_code is read.__code__ and frame.f_locals.get("turn") is turn
+    ours = frame.f_code in (read.__code__, discard.__code__)
+    return ours and frame.f_locals.get("turn") is turn
 
 
-def _answer(request: Request) -> None:
+def _answer(request: Any, told: problem.Problem) -> None:
     """Only the first answer to a request counts, so its own thread may be too late, or we."""
-    proto, told = request
     headers = [("content-type", problem.MEDIA_TYPE), ("connection", "close")]
     body = msgspec.json.encode(told.details()).ljust(MARK_BYTES)  # JSON may end in blanks
-    proto.response_bytes(told.status, headers, body)
+    request.response_bytes(told.status, headers, body)
 
 
 def _silent(port: int) -> Iterator[tuple[int, int]]:
