@@ -152,6 +152,7 @@ def test_updates_pause_when_asked_to_and_slow_down_when_the_site_is_in_trouble(
     with page.expect_response(lambda answer: answer.status == 503):
         page.clock.run_for(STEP_MS)
     expect(page.get_by_role("status")).to_have_text("No new count just now; trying again.")
+    expect(page.get_by_role("link", name="Update now")).to_be_visible()
     before = asked.count("fetch")
     page.clock.run_for(4400)  # the next wait is at least 4.5 s
     assert asked.count("fetch") == before

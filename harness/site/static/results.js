@@ -51,9 +51,11 @@
       if (!answer.ok) throw new Error(answer.headers.get("Retry-After") || "0");
       show(await answer.json());
       waitMs = EVERY_MS;
+      link.hidden = true;
       write(live, "");
     } catch (error) {
       waitMs = Math.min(MOST_MS, Math.max(2 * waitMs, Number(error.message) * 1000 || 0));
+      link.hidden = false;
       write(live, "No new count just now; trying again.");
     }
     plan();
