@@ -1,5 +1,6 @@
 """The gate: what fails a check, what leaves it open, and how it says so."""
 
+import math
 from pathlib import Path
 from random import Random
 from xml.etree import ElementTree as Xml
@@ -7,16 +8,16 @@ from xml.etree import ElementTree as Xml
 import msgspec
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from harness.cli import pollstorm
 from harness.cli.check import margins_of
 from harness.errors import Exit, PlanError
-from harness.gate import history
+from harness.gate import history, versions
 from harness.gate.check import MARGINS, Findings, Order, judge
 from harness.gate.duet import SIDES, Duet, Slices, paired, pooled, sliced
 from harness.gate.outcome import CheckResult, Counts, ModeCheck, Side, Votes
-from harness.gate.outputs import MOST_ANNOTATIONS, annotations, junit, markdown
+from harness.gate.outputs import MOST_ANNOTATIONS, annotations, junit, markdown, rows
 from harness.gate.versions import checked_out, working_copy
 from harness.history.ledger import LEDGER_DTYPE
 from harness.services.processes import Supervisor
@@ -31,6 +32,10 @@ COUNTS = Counts(
     doubled=0,
 )
 KEPT = Votes(acknowledged=8000, lost=0, doubled=0)
+
+
+def invoked(*arguments: str) -> Result:
+    return CliRunner().invoke(pollstorm, arguments, catch_exceptions=False, standalone_mode=False)
 
 
 def order(**margins: float) -> Order:
@@ -113,7 +118,35 @@ def test_a_lost_vote_fails_a_mode_that_promises_and_is_told_of_one_that_does_not
 
 def test_counts_alone_can_be_compared_with_stored_ones() -> None:
     found = judged(Findings(counts(), None))
-    assert (found.verdict, found.timed, found.votes) == ("passed", {}, {})
+    assert (found.verdict, found.timed) == ("passed", {})
+    assert found.votes["candidate"] == Votes(acknowledged=251, lost=0, doubled=0)
+
+
+@pytest.mark.parametrize("pairs", [0, 3])
+def test_too_few_pairs_are_told_and_judged_by_nothing_but_counts(pairs: int) -> None:
+    few = duet(pairs=pairs, doubts=("Only 3 of 8 slices could be measured.",))
+    found = judged(Findings(counts(), few))
+    assert (found.verdict, found.timed) == ("inconclusive", {})
+    assert found.reasons == few.doubts
+
+
+def test_a_slice_in_which_a_thread_took_its_time_away_is_left_out() -> None:
+    whole = Slices([1.0, 1.0, 1.0], [2.0, 2.0, 2.0], [3.0, -0.5, 3.0])
+    other = Slices([1.0, 1.0, math.nan], [2.0, 2.0, math.nan], [3.0, 3.0, math.nan])
+    kept = paired({"baseline": whole, "candidate": other})
+    assert kept["baseline"].cpu_ms == kept["candidate"].cpu_ms == [3.0]
+
+
+def test_votes_lost_while_they_were_counted_and_in_the_duet_are_told_together() -> None:
+    lossy = duet()._replace(
+        votes={"baseline": KEPT, "candidate": Votes(acknowledged=9, lost=2, doubled=1)}
+    )
+    found = judged(Findings(counts(lost=1), lossy))
+    assert found.votes["candidate"] == Votes(acknowledged=260, lost=3, doubled=1)
+    told = {row[0]: row[1:] for row in rows(found)}
+    assert told["lost votes"] == ("0", "3", "+3", "0", "worse")
+    unpromised = judged(Findings(counts(lost=1), lossy), mode="classic")
+    assert {row[0]: row[-1] for row in rows(unpromised)}["doubled votes"] == "promises nothing"
 
 
 def test_slices_are_cut_by_when_votes_were_sent() -> None:
@@ -202,16 +235,40 @@ def test_a_history_grows_by_a_line_and_is_read_again(result: CheckResult, tmp_pa
         history.read(file)
 
 
+def test_a_check_of_another_schema_is_named_so_and_read_no_further(
+    result: CheckResult, tmp_path: Path
+) -> None:
+    file = tmp_path / "check.json"
+    file.write_bytes(msgspec.json.encode(msgspec.structs.replace(result, schema_version=2)))
+    with pytest.raises(PlanError, match=r"check\.json is no check\.json: its schema version is 2"):
+        invoked("check", "--baseline", str(file), "--out", str(tmp_path / "out"))
+    with pytest.raises(PlanError, match="line 1: its schema version is 2"):
+        history.read(file)
+
+
+def test_a_history_that_cannot_be_written_is_refused_before_anything_is_played(
+    tmp_path: Path,
+) -> None:
+    for place in (str(tmp_path), "/proc/checks.jsonl"):
+        with pytest.raises(PlanError, match="--history"):
+            invoked("check", "--calibrate", "--history", place, "--out", str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_outside_a_checkout_there_is_nothing_to_compare(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(versions.harness, "__file__", str(tmp_path / "harness" / "__init__.py"))
+    with pytest.raises(PlanError, match="run it from a clone"):
+        invoked("check", "--calibrate", "--out", str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_history_is_drawn_as_a_trend(result: CheckResult, tmp_path: Path) -> None:
     file = tmp_path / "checks.jsonl"
     for _ in range(3):
         history.append(file, result)
-    found = CliRunner().invoke(
-        pollstorm,
-        ["report", str(file), "--out", str(tmp_path / "trend")],
-        catch_exceptions=False,
-        standalone_mode=False,
-    )
+    found = invoked("report", str(file), "--out", str(tmp_path / "trend"))
     page = tmp_path / "trend" / "index.html"
     assert found.output.strip() == str(page)
     text = page.read_text()
@@ -224,9 +281,7 @@ def test_an_empty_history_has_no_trend(tmp_path: Path) -> None:
     file = tmp_path / "checks.jsonl"
     file.write_text("")
     with pytest.raises(PlanError, match="holds no check yet"):
-        CliRunner().invoke(
-            pollstorm, ["report", str(file)], catch_exceptions=False, standalone_mode=False
-        )
+        invoked("report", str(file))
 
 
 def test_margins_are_read_with_their_units() -> None:
@@ -269,6 +324,4 @@ def test_an_unknown_commit_is_refused(reference: str, supervisor: Supervisor) ->
 )
 def test_flags_that_make_no_sense_are_refused(arguments: list[str], why: str) -> None:
     with pytest.raises(PlanError, match=why):
-        CliRunner().invoke(
-            pollstorm, ["check", *arguments], catch_exceptions=False, standalone_mode=False
-        )
+        invoked("check", *arguments)

@@ -98,7 +98,7 @@ def compare(figures: Sequence[Pairs], seed: int) -> list[Effect]:
                 _share(high),
                 p_value,
                 pairs.margin,
-                _share(_detectable(error, pairs.margin)),
+                _share(_detectable(error, pairs.margin, SIGNIFICANCE / len(figures))),
                 _judge(estimate, high, p_value, np.log1p(pairs.margin)),
             )
         )
@@ -149,10 +149,13 @@ def _judge(estimate: float, high: float, p_value: float, margin: float) -> Judge
     return Judgement.NOT_WORSE if high <= margin else Judgement.UNDECIDED
 
 
-def _detectable(error: float, margin: float) -> float:
-    """A true shift whose estimate is, with POWER, beyond the margin and significant."""
+def _detectable(error: float, margin: float, level: float) -> float:
+    """A true shift whose estimate is, with POWER, beyond the margin and significant.
+
+    `level`: that of the smallest of several p-values, the hardest to reach.
+    """
     found = float(stats.norm.ppf(POWER)) * error
-    return max(float(np.log1p(margin)) + found, float(stats.norm.isf(SIGNIFICANCE)) * error + found)
+    return max(float(np.log1p(margin)) + found, float(stats.norm.isf(level)) * error + found)
 
 
 def _share(shift: float) -> float:

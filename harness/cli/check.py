@@ -89,7 +89,7 @@ def check(
     """Compare this version with another: exact counts first, then both at once, side by side."""
     if sum((against is not None, baseline is not None, calibrate)) != 1:
         raise PlanError("give one of --against GIT_REF, --baseline FILE and --calibrate")
-    wanted = [name.strip() for name in modes.split(",") if name.strip()]
+    wanted = list(dict.fromkeys(name.strip() for name in modes.split(",") if name.strip()))
     for name in wanted:
         find_mode(name)
     if not wanted:
@@ -98,13 +98,15 @@ def check(
     stored = _stored(baseline) if baseline else None
     console, begun_s = Audience(stderr=as_json), monotonic()
     started_utc = datetime.now(UTC).isoformat(timespec="seconds")
+    candidate = working_copy()
+    if history_file:
+        history.require_writable(history_file)
     logs = _logs(out)
 
     def told(what: str) -> None:
         console.print(f"[dim]{what}[/]", highlight=False, soft_wrap=True)
 
     with interruptible(), Supervisor() as supervisor:
-        candidate = working_copy()
         if stored:
             before = stored.candidate
             found = check_counts(stored, candidate, order, supervisor, logs, told)
@@ -210,8 +212,8 @@ def _logs(out: Path) -> Path:
 
 def _stored(path: Path) -> CheckResult:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=CheckResult)
+        return CheckResult.from_json(path.read_bytes())
     except OSError as error:
         raise PlanError(f"--baseline {path}: {error.strerror}") from error
-    except msgspec.MsgspecError as error:
+    except ValueError as error:
         raise PlanError(f"--baseline {path} is no check.json: {error}") from error

@@ -7,10 +7,10 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from harness.analysis.duet import Effect, Judgement, Pairs, compare
+from harness.analysis.duet import FEWEST_PAIRS, Effect, Judgement, Pairs, compare
 from harness.errors import PlanError
 from harness.gate.counts import count
-from harness.gate.duet import SIDES, Duet, play, pooled
+from harness.gate.duet import SIDES, USUAL, Duet, Tempo, play, pooled
 from harness.gate.outcome import CheckResult, Compared, Counts, ModeCheck, Timed, Verdict, Votes
 from harness.gate.versions import Version
 from harness.modes.mode import find_mode
@@ -27,6 +27,7 @@ DECIDING: Final = {"p50": "p50_ms", "cpu": "cpu_ms"}
 by 2 to 4 % in a slice; of the p99 by 15 %, so that is advice."""
 ADVICE: Final = {"p99": "p99_ms"}
 MARGINS: Final = {"p50": 0.05, "cpu": 0.05, "p99": 0.25} | dict.fromkeys(COUNTED, 0.0)
+SECOND: Final = 100  # is added to the seed for the pairs that are played again
 SAID: Final = {
     "p50": "the median latency",
     "cpu": "the processor time per vote",
@@ -46,6 +47,7 @@ class Order(NamedTuple):
     rate_per_s: float
     margins: Mapping[str, float]
     seed: int
+    tempo: Tempo = USUAL
 
 
 class Findings(NamedTuple):
@@ -68,23 +70,29 @@ def check(
     A mode that the first pairs leave open is played once more, with as many again.
     """
     found: dict[str, Findings] = {}
+
+    def duet(mode: str, seed: int) -> Duet:
+        return play(
+            versions, mode, order.pairs, order.rate_per_s, seed, supervisor, logs, order.tempo
+        )
+
     for mode in order.modes:
         counts = {}
         for side, version in zip(SIDES, versions, strict=True):
             told(f"{mode}: counting what a vote costs the {side} ({version.commit})")
             counts[side] = count(version, mode, supervisor, logs)
         told(f"{mode}: both versions at once, {order.pairs} pairs of slices")
-        duet = play(versions, mode, order.pairs, order.rate_per_s, order.seed, supervisor, logs)
-        found[mode] = Findings(counts, duet)
+        found[mode] = Findings(counts, duet(mode, order.seed))
     judged = judge(found, order)
     for mode in [name for name, result in judged.items() if result.verdict == "inconclusive"]:
         told(f"{mode}: undecided, {order.pairs} pairs more")
         before = found[mode].duet
         assert before is not None
-        more = play(
-            versions, mode, order.pairs, order.rate_per_s, order.seed + 100, supervisor, logs
-        )
-        found[mode] = found[mode]._replace(duet=pooled([before, more]), extended=True)
+        more = duet(mode, order.seed + SECOND)
+        # What a starved generator has measured is no evidence; its votes are.
+        both = pooled([before, more])
+        again = more._replace(votes=both.votes) if before.doubts else both
+        found[mode] = found[mode]._replace(duet=again, extended=True)
         judged = judge(found, order)
     return judged
 
@@ -111,7 +119,8 @@ def check_counts(
         told(f"{mode}: counting what a vote costs ({version.commit})")
         now = count(version, mode, supervisor, logs)
         before = {name: each.candidate for name, each in stored.modes[mode].counts.items()}
-        then = msgspec.structs.replace(now, lost=0, doubled=0, **before)
+        votes = msgspec.to_builtins(stored.modes[mode].votes["candidate"])
+        then = msgspec.structs.replace(now, **votes, **before)
         found[mode] = Findings({"baseline": then, "candidate": now}, None)
     return judge(found, order)
 
@@ -137,7 +146,7 @@ def _effects(
             order.margins[figure],
         )
         for mode, findings in found.items()
-        if findings.duet
+        if findings.duet and enough(findings.duet)
         for figure, field in figures.items()
     ]
     effects: dict[str, dict[str, Effect]] = {}
@@ -145,6 +154,11 @@ def _effects(
         mode, _, figure = effect.figure.partition(" ")
         effects.setdefault(mode, {})[figure] = effect
     return effects
+
+
+def enough(duet: Duet) -> bool:
+    """Whether so many pairs were measured that their ranks can say anything."""
+    return len(duet.slices["baseline"].p50_ms) >= FEWEST_PAIRS
 
 
 def _judged(
@@ -155,7 +169,6 @@ def _judged(
     advice: Mapping[str, Effect],
 ) -> ModeCheck:
     counts = {name: _compared(name, findings.counts, order.margins[name]) for name in COUNTED}
-    votes = findings.duet.votes if findings.duet else {}
     failures = [
         f"{_capital(SAID[name])}: {each.candidate:g}, {each.baseline:g} before."
         for name, each in counts.items()
@@ -186,8 +199,9 @@ def _judged(
             for figure, field in fields.items()
             if findings.duet and (effect := effects.get(figure))
         },
-        votes=dict(votes),
+        votes=votes_of(findings),
         extended=findings.extended,
+        promises=find_mode(mode).promises,
     )
 
 
@@ -195,12 +209,26 @@ def _failures_of_votes(mode: str, findings: Findings) -> list[str]:
     """A mode that promises must keep every vote; of one that does not, losses are only told."""
     if not find_mode(mode).promises:
         return []
-    of: list[Counts | Votes] = [findings.counts["candidate"]]
-    if findings.duet:
-        of.append(findings.duet.votes["candidate"])
-    lost, doubled = sum(each.lost for each in of), sum(each.doubled for each in of)
-    failures = [f"{lost} acknowledged votes were lost."] if lost else []
-    return failures + ([f"{doubled} votes reached the database twice."] if doubled else [])
+    found = votes_of(findings)["candidate"]
+    failures = [f"{found.lost} acknowledged votes were lost."] if found.lost else []
+    return failures + (
+        [f"{found.doubled} votes reached the database twice."] if found.doubled else []
+    )
+
+
+def votes_of(findings: Findings) -> dict[str, Votes]:
+    """What became of each side's votes, those that were counted and those of the duet."""
+    found = {}
+    for side, counts in findings.counts.items():
+        of: list[Counts | Votes] = [counts]
+        if findings.duet:
+            of.append(findings.duet.votes[side])
+        found[side] = Votes(
+            acknowledged=sum(each.acknowledged for each in of),
+            lost=sum(each.lost for each in of),
+            doubled=sum(each.doubled for each in of),
+        )
+    return found
 
 
 def _compared(name: str, counts: Mapping[str, Counts], margin: float) -> Compared:

@@ -7,7 +7,7 @@ other order, since whoever was first may have the better place in the machine.
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from time import monotonic_ns
@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from harness.analysis.validity import WAKE_LAG_P99_MS
 from harness.gate.outcome import Votes
-from harness.gate.sites import RunningSite, running
+from harness.gate.sites import RunningSite, starting
 from harness.gate.versions import Version
 from harness.history.ledger import LEDGER_DTYPE, RequestKind
 from harness.load.fleet import Fleet
@@ -28,10 +28,7 @@ from harness.vote import Outcome
 
 Rows: TypeAlias = npt.NDArray[np.void]
 
-SLICE_S: Final = 1.0  # long enough for a median of some hundred votes, short against the noise
-WARM_UP_S: Final = 2.0  # threads connect, and the database's pages come into its memory
 TAIL_S: Final = 0.5  # after the last slice, so that it is a whole one
-ROUNDS: Final = 2
 REFUSED_SHARE: Final = 0.001  # of the votes: with more, the load was not well below what it takes
 SIDES: Final = ("baseline", "candidate")
 
@@ -52,6 +49,17 @@ class Duet(NamedTuple):
     doubts: tuple[str, ...]
 
 
+class Tempo(NamedTuple):
+    """How a duet is played."""
+
+    rounds: int = 2  # in either order of starting, so that what the order does cancels out
+    warm_up_s: float = 2.0  # threads connect, and the database's pages come into its memory
+    slice_s: float = 1.0  # enough for a median of some hundred votes, short against the noise
+
+
+USUAL: Final = Tempo()
+
+
 class Moment(NamedTuple):
     """When the processor time of both sides was read, and how much each had used."""
 
@@ -67,12 +75,16 @@ def play(
     seed: int,
     supervisor: Supervisor,
     logs: Path,
+    tempo: Tempo = USUAL,
 ) -> Duet:
-    """Both sides' slices: at least so many pairs. Raises PollstormError."""
-    each = -(-pairs // ROUNDS)
+    """Both sides' slices: so many pairs or some more, of those that could be measured.
+
+    Raises PollstormError.
+    """
+    each = -(-pairs // tempo.rounds)
     played = [
-        _round(versions, mode, each, rate_per_s, seed + number, supervisor, logs, number)
-        for number in range(ROUNDS)
+        _round(versions, mode, each, rate_per_s, seed + number, supervisor, logs, number, tempo)
+        for number in range(tempo.rounds)
     ]
     return pooled(played)
 
@@ -108,34 +120,39 @@ def _round(
     supervisor: Supervisor,
     logs: Path,
     number: int,
+    tempo: Tempo,
 ) -> Duet:
     """Start both, in an order that the round's number decides, and load them together."""
     folder = supervisor.temporary_directory()
     order = SIDES if number % 2 == 0 else SIDES[::-1]
-    sites: dict[str, RunningSite] = {}
+    ready: dict[str, Callable[[], RunningSite]] = {}
     with ExitStack() as ending:
         for side in order:
             log = logs / f"{mode}-{side}-{number + 1}.log"
             version = versions[SIDES.index(side)]
-            sites[side] = ending.enter_context(running(version, mode, supervisor, log))
+            ready[side] = ending.enter_context(starting(version, mode, supervisor, log))
             (folder / side).mkdir()
+        sites = {side: ready[side]() for side in order}
         loaded = [sites[side].loaded(folder / side) for side in order]
         plan = Plan(
             scenario="duet",
-            duration_s=WARM_UP_S + slices * SLICE_S + TAIL_S,
+            duration_s=tempo.warm_up_s + slices * tempo.slice_s + TAIL_S,
             seed=seed,
             arrivals=Arrivals(trickle_per_s=rate_per_s),
         )
         moments: list[Moment] = []
 
         def look(elapsed_s: float) -> None:
-            if elapsed_s >= WARM_UP_S + len(moments) * SLICE_S and len(moments) <= slices:
+            due_s = tempo.warm_up_s + len(moments) * tempo.slice_s
+            if elapsed_s >= due_s and len(moments) <= slices:
                 used = tuple(sites[side].cpu_ns() for side in SIDES)
                 moments.append(Moment(monotonic_ns(), (used[0], used[1])))
 
-        Fleet(plan, supervisor, logs, *loaded).run(on_tick=look)
+        report = Fleet(plan, supervisor, logs, *loaded).run(on_tick=look)
         ledgers = {side: _ledger(folder / side) for side in SIDES}
         votes = {side: _votes(sites[side], ledgers[side]) for side in SIDES}
+        for site in sites.values():
+            site.child.ask_to_end()  # together, which takes half as long
     supervisor.remove(folder)
     found = paired(
         {
@@ -144,8 +161,10 @@ def _round(
         }
     )
     doubts = [doubt for side in SIDES for doubt in _doubts(side, ledgers[side])]
-    if len(moments) <= slices:
-        doubts.append(f"Only {len(moments) - 1} of {slices} slices could be measured.")
+    if report.partial:
+        doubts.append("A load generator was killed, and its voters never came.")
+    if (measured := len(found["baseline"].p50_ms)) < slices:
+        doubts.append(f"Only {measured} of {slices} slices could be measured.")
     return Duet(found, votes, tuple(doubts))
 
 
@@ -167,11 +186,15 @@ def sliced(ledger: Rows, moments: Sequence[tuple[int, int]]) -> Slices:
 
 
 def paired(slices: dict[str, Slices]) -> dict[str, Slices]:
-    """Only the slices in which both sides were sent votes."""
+    """Only the slices that were measured on both sides.
+
+    In some a side was sent no vote, or a thread ended and took its processor time with it.
+    """
+    figures = [figure for each in slices.values() for figure in each]
     whole = [
         number
-        for number, both in enumerate(zip(*(each.p50_ms for each in slices.values()), strict=True))
-        if not any(map(math.isnan, both))
+        for number, values in enumerate(zip(*figures, strict=True))
+        if all(value > 0 for value in values)
     ]
     return {
         side: Slices(*([figure[number] for number in whole] for figure in each))
@@ -181,8 +204,10 @@ def paired(slices: dict[str, Slices]) -> dict[str, Slices]:
 
 def _ledger(folder: Path) -> Rows:
     """All votes that were sent and answered."""
-    files = sorted(folder.glob("ledger-*.bin"))
-    rows: Rows = np.concatenate([np.fromfile(file, LEDGER_DTYPE) for file in files])
+    files = sorted(folder.glob("ledger-*.bin"))  # none if its generator never began
+    rows: Rows = np.concatenate(
+        [np.zeros(0, LEDGER_DTYPE)] + [np.fromfile(f, LEDGER_DTYPE) for f in files]
+    )
     votes: Rows = rows[(rows["answered_ns"] > 0) & (rows["kind"] == RequestKind.VOTE)]
     return votes
 

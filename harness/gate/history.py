@@ -9,13 +9,22 @@ from harness.errors import PlanError
 from harness.gate.outcome import CheckResult
 
 
+def require_writable(path: Path) -> None:
+    """Raises PlanError when a check cannot be added there: asked before it is played."""
+    _write(path, b"")
+
+
 def append(path: Path, result: CheckResult) -> None:
     """Add the check. Raises PlanError when the file cannot be written."""
+    _write(path, msgspec.json.encode(result) + b"\n")
+
+
+def _write(path: Path, line: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab") as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # two checks may end at once
-            file.write(msgspec.json.encode(result) + b"\n")
+            file.write(line)
     except OSError as error:
         raise PlanError(
             f"--history {path}: {error.strerror}; name a file in a folder of yours"
@@ -32,7 +41,7 @@ def read(path: Path) -> list[CheckResult]:
     for number, line in enumerate(lines, start=1):
         if line.strip():
             try:
-                found.append(msgspec.json.decode(line, type=CheckResult))
-            except msgspec.MsgspecError as error:
+                found.append(CheckResult.from_json(line))
+            except ValueError as error:
                 raise PlanError(f"{path}, line {number}: {error}") from error
     return found

@@ -28,7 +28,7 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Compared(msgspec.Struct, frozen=True, kw_only=True):
-    """One exact count of both versions; None: that version was not there to be counted."""
+    """One exact count of both versions."""
 
     baseline: float
     candidate: float
@@ -53,7 +53,7 @@ class Timed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Votes(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one version's votes under the duet's load."""
+    """What became of one version's votes: those cast one by one, and under the duet's load."""
 
     acknowledged: int
     lost: int
@@ -69,6 +69,7 @@ class ModeCheck(msgspec.Struct, frozen=True, kw_only=True):
     timed: dict[str, Timed]  # empty where only counts were compared
     votes: dict[str, Votes]  # by side: baseline, candidate
     extended: bool  # whether more pairs were played because the first left it open
+    promises: bool = True  # to keep every vote; of a mode that does not, losses fail no check
 
 
 class Side(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,6 +77,10 @@ class Side(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     commit: str
+
+
+class _Schema(msgspec.Struct, frozen=True):
+    schema_version: int
 
 
 class CheckResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,6 +93,20 @@ class CheckResult(msgspec.Struct, frozen=True, kw_only=True):
     baseline: Side
     candidate: Side
     modes: dict[str, ModeCheck]
+
+    @classmethod
+    def from_json(cls, content: bytes) -> "CheckResult":
+        """The check in a `check.json` or a line of a history.
+
+        Raises ValueError that says what is wrong, above all with one of another schema.
+        """
+        written = msgspec.json.decode(content, type=_Schema).schema_version
+        if written != SCHEMA_VERSION:
+            raise ValueError(
+                f"its schema version is {written}, and {SCHEMA_VERSION} is read; "
+                "it comes from another pollstorm"
+            )
+        return msgspec.json.decode(content, type=cls)
 
     @property
     def verdict(self) -> Verdict:

@@ -53,6 +53,10 @@ def rows(found: ModeCheck) -> Iterator[tuple[str, str, str, str, str, str]]:
             f"{count.candidate - count.baseline:+g}", f"+{count.margin:g}",
             "worse" if count.worse else "",
         )  # fmt: skip
+    for name in ("lost", "doubled"):
+        before, now = (getattr(found.votes[side], name) for side in ("baseline", "candidate"))
+        remark = ("worse" if found.promises else "promises nothing") if now else ""
+        yield f"{name} votes", f"{before}", f"{now}", f"{now - before:+}", "0", remark
     for name, timed in found.timed.items():
         remark = timed.judgement if timed.decides else f"{timed.judgement}, advice only"
         yield (

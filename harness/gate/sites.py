@@ -7,7 +7,7 @@ change less than anything else.
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -86,6 +86,20 @@ def running(
 
     Raises ServiceError with what it said when it does not start.
     """
+    with starting(version, mode, supervisor, log, services=services) as ready:
+        yield ready()
+
+
+@contextmanager
+def starting(
+    version: Version,
+    mode: str,
+    supervisor: Supervisor,
+    log: Path,
+    *,
+    services: tuple[str, ...] = (),
+) -> Iterator[Callable[[], RunningSite]]:
+    """The same while it starts, so that two can start together; what it yields waits for it."""
     argv = [sys.executable, "-m", "harness.cli", "up", "--mode", mode, *services]
     before = log.stat().st_size if log.exists() else 0
     child = supervisor.spawn(
@@ -94,11 +108,15 @@ def running(
         log=log,
         env={"PYTHONPATH": str(version.root), "PYTHONDONTWRITEBYTECODE": "1"},
     )
-    try:
+
+    def ready() -> RunningSite:
         supervisor.wait_until_ready(child, lambda: _address(log, before) is not None, START_S)
         found = _address(log, before)
         assert found is not None
-        yield RunningSite(version, child, found[1].strip("[]"), int(found[2]), _database(child))
+        return RunningSite(version, child, found[1].strip("[]"), int(found[2]), _database(child))
+
+    try:
+        yield ready
     finally:
         child.stop(STOP_S)
 

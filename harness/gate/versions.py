@@ -24,6 +24,13 @@ class Version(NamedTuple):
 def working_copy() -> Version:
     """The version that runs now, as it lies on disk. Raises PlanError outside a git checkout."""
     root = Path(harness.__file__).parent.parent
+    try:
+        _git(root, "rev-parse", "--git-dir")
+    except PlanError as error:
+        raise PlanError(
+            f"{error}; a check compares versions of a git checkout: run it from a clone, with the "
+            "packages that its `make setup` installs"
+        ) from None
     commit = _git(root, "rev-parse", "--short", "HEAD").decode().strip()
     changed = _git(root, "status", "--porcelain", "--", "harness").strip()
     return Version("working copy", commit + ("+" if changed else ""), root)
