@@ -5,6 +5,7 @@ and which votes its ballots hold in the end. Why a vote is missing it alone coul
 """
 
 import functools
+import socket
 from secrets import randbelow
 from time import monotonic, monotonic_ns, sleep
 from typing import Final, cast
@@ -15,7 +16,7 @@ import pandas as pd
 
 from harness import trial as ours
 from harness.database.foreign import read_foreign_ballots, require_source
-from harness.errors import PlanError, PollstormError
+from harness.errors import PlanError, PollstormError, ServiceError
 from harness.fault import VOTERS, target_of
 from harness.faults import voters
 from harness.history.ledger import LEDGER_DTYPE
@@ -32,10 +33,11 @@ from harness.modes.mode import Mode, find_mode
 from harness.plan import Plan
 from harness.run_folder import TrialFacts, TrialFolder, remove_raw
 from harness.services.interruption import uninterrupted
-from harness.trial import Notes, Stage
+from harness.trial import Notes, Stage, note_fleet
 from harness.vote import Outcome
 
 READ_S: Final = 60.0  # a query over all votes of a large site
+ANSWER_S: Final = 5.0  # for a connection; the load itself waits as its plan says
 LOOK_S: Final = 0.5  # between two looks whether all ballots are there
 MOST_GENERATORS: Final = 65_000
 
@@ -66,6 +68,20 @@ def modes_of(plan: Plan) -> list[Mode]:
             "server; --no-faults leaves the scenario's troubles away"
         )
     return [FOREIGN]
+
+
+def require_target(plan: Plan) -> None:
+    """Raises ServiceError when nothing listens at the plan's target, if it has one."""
+    if not plan.target.url:
+        return
+    target = Target.from_url(plan.target.url)
+    try:
+        socket.create_connection((target.host, target.port), timeout=ANSWER_S).close()
+    except OSError as error:
+        raise ServiceError(
+            f"--target {plan.target.url}: nobody answers ({error.strerror or error}); "
+            "start the server first"
+        ) from error
 
 
 def aimed_at_target(plan: Plan) -> Plan:
@@ -108,6 +124,7 @@ def play(stage: Stage, mode: Mode, trial: TrialFolder) -> None:
     )
     trial.write_facts(notes.facts)
     step = functools.partial(stage.progress.step, trial.name)
+    frame = _none()
     try:
         _drive_load(stage, trial, notes)
         step(8, "wait for the ballots")
@@ -116,7 +133,6 @@ def play(stage: Stage, mode: Mode, trial: TrialFolder) -> None:
     except PollstormError as error:
         notes.remark(str(error))
         notes.keep(partial=True)
-        frame = pd.DataFrame(columns=list(BALLOT_COLUMNS)).astype(BALLOT_COLUMNS)
         raise
     finally:
         step(9, "collect ledger and ballots")
@@ -145,34 +161,34 @@ def _drive_load(stage: Stage, trial: TrialFolder, notes: Notes) -> None:
         progress.load(trial.name, elapsed_s, plan.duration_s)
 
     report = fleet.run(on_start=begin, on_tick=tick)
-    notes.keep(
-        faults=voters.records(plan.faults, report.met, plan.duration_s),
-        in_flight_sampled=report.in_flight_mean,
-        short_of_users=report.short_of_users,
-        longest_block_ms=report.longest_block_ms,
-        ceiling_per_s=stage.ceiling_per_s,
-    )
-    for generator in report.ended_early:
-        notes.remark(f"generator {generator} was killed during the load")
+    of_voters = voters.records(plan.faults, report.met, plan.duration_s)
+    notes.keep(faults=of_voters, ceiling_per_s=stage.ceiling_per_s)
+    note_fleet(notes, report, plan)
 
 
 def _settled(plan: Plan, trial: TrialFolder) -> tuple[pd.DataFrame, bool]:
     """The ballots when all that were acknowledged are there, or there has been time for them.
 
-    Also whether they can be taken for complete: nothing more came for a whole look, or the time was
-    over. Without a source of ballots nothing is known.
+    Also whether they can be taken for complete: all are there, or nothing more came in the last
+    look. Without a source of ballots nothing is known.
     """
-    empty = pd.DataFrame(columns=list(BALLOT_COLUMNS)).astype(BALLOT_COLUMNS)
     if not plan.target.ballots:
-        return empty, False
+        return _none(), False
     generators = frozenset(planned_votes(plan))
     wanted = _acknowledged(trial)
     ends_s = monotonic() + plan.limits.drain_s
+    before = -1
     while True:  # until all are there, or the plan's limit
         frame = read_foreign_ballots(plan.target.ballots, generators, READ_S)
-        if wanted <= set(frame["vote"].tolist()) or monotonic() > ends_s:
-            return frame, True
+        complete = wanted <= set(frame["vote"].tolist())
+        if complete or monotonic() > ends_s:
+            return frame, complete or len(frame) == before
+        before = len(frame)
         sleep(LOOK_S)
+
+
+def _none() -> pd.DataFrame:
+    return pd.DataFrame(columns=list(BALLOT_COLUMNS)).astype(BALLOT_COLUMNS)
 
 
 def _acknowledged(trial: TrialFolder) -> set[int]:

@@ -141,7 +141,9 @@ class TargetPlan(_Section, frozen=True):
     results_path: Annotated[str, Meta(pattern=r"^/[!-~]*\Z")] = "/polls/{poll}/results"
     content_type: Annotated[str, Meta(pattern=r"^[ -~]+\Z")] = "application/json"
     body: str = '{"vote":"{vote}","choice":{choice},"voter":"{voter}"}'
-    headers: dict[str, str] = {}
+    headers: dict[
+        Annotated[str, Meta(pattern=r"^[!-9;-~]+\Z")], Annotated[str, Meta(pattern=r"^[ -~]*\Z")]
+    ] = {}
     acknowledged: tuple[int, ...] = ()  # statuses that promise to count the vote, besides 2xx
     unknown: tuple[int, ...] = ()  # statuses that leave it open, though ours of that number do not
     ballots: str = ""  # a CSV file, or mysql://user:password@host:port/name?query=SELECT …

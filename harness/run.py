@@ -15,7 +15,7 @@ import msgspec
 from harness.audit.examination import audit_run, is_partial
 from harness.environment import describe_environment
 from harness.errors import Interrupted, PlanError, PollstormError
-from harness.foreign import aimed_at_target, modes_of, play
+from harness.foreign import aimed_at_target, modes_of, play, require_target
 from harness.load.arrivals import expected_votes
 from harness.modes.mode import Mode, find_mode, require_memcached
 from harness.plan import Plan
@@ -132,7 +132,7 @@ def conclude(
 
 def _resolve(plan: Plan, existing: Existing) -> list[Mode]:
     """The plan's modes. Raises PlanError when one does not exist or cannot be driven, ServiceError
-    when a memcached that they are to be driven on does not answer.
+    when a memcached that they are to be driven on, or the target, does not answer.
     """
     modes = modes_of(plan)
     for mode in modes if existing.memcached else ():
@@ -142,6 +142,7 @@ def _resolve(plan: Plan, existing: Existing) -> list[Mode]:
     for address in existing.memcached:
         require_answer(address)
     require_different(existing.memcached)
+    require_target(plan)
     return modes
 
 

@@ -22,7 +22,7 @@ from harness.faults.timetable import Timetable, applicable
 from harness.history.recorder import RECORDING_FAILED
 from harness.history.store import collect_journal, collect_ledger, write_parquet
 from harness.load.arrivals import planned_votes
-from harness.load.fleet import Fleet, LoadedSite
+from harness.load.fleet import Fleet, FleetReport, LoadedSite
 from harness.modes.mode import Mode, daemons_of, voided_by
 from harness.plan import Plan
 from harness.run_folder import RunFolder, TrialFacts, TrialFolder, remove_raw
@@ -169,6 +169,12 @@ def drive_load(stage: Stage, stack: Stack, mode: Mode, trial: TrialFolder, notes
     notes.keep(faults=notes.facts.faults + of_voters)
     for record in of_voters:
         note_fault(trial, "fault is over", msgspec.to_builtins(record))
+    note_fleet(notes, report, plan)
+    require_whole_recording(trial)
+
+
+def note_fleet(notes: Notes, report: FleetReport, plan: Plan) -> None:
+    """Keep what the generators tell of the load, and which of them do not."""
     notes.keep(
         in_flight_sampled=report.in_flight_mean,
         short_of_users=report.short_of_users,
@@ -186,7 +192,6 @@ def drive_load(stage: Stage, stack: Stack, mode: Mode, trial: TrialFolder, notes
             f"generator {generator} was killed during the load; its ledger up to then is used, and "
             "what it had not sent by then is unsent"
         )
-    require_whole_recording(trial)
 
 
 def note_fault(trial: TrialFolder, event: str, told: Any) -> None:

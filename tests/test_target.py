@@ -2,20 +2,28 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
+import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
 
+from harness import foreign
 from harness.cli import pollstorm
+from harness.database.connections import connect
 from harness.database.foreign import read_foreign_ballots
-from harness.errors import Exit, PlanError
+from harness.errors import Exit, PlanError, ServiceError
 from harness.foreign import aimed_at_target, modes_of
 from harness.load.request import ForeignRequests, Target
-from harness.plan import Plan, TargetPlan, Voters, plan_from
+from harness.plan import Limits, Plan, TargetPlan, Voters, plan_from
+from harness.run_folder import TrialFolder
+from harness.services.mariadb import MariadbServer
+from harness.services.ports import free_port
 from harness.services.processes import Supervisor, wait_until
 from harness.vote import Outcome, Poll, mint
+from tests.fake_site import FakeSite, Reply
 
 PLAN = """
 scenario = "foreign"
@@ -144,9 +152,87 @@ def test_ballots_are_those_of_our_generators_in_either_notation(tmp_path: Path) 
     assert read_foreign_ballots(str(file), frozenset({9}), 1.0)["vote"].tolist() == [ours]
 
 
+def test_no_digit_of_a_long_id_is_rounded_away_beside_one_that_is_none(tmp_path: Path) -> None:
+    votes = [mint(64_999, 2**47 + number) for number in range(3)]
+    file = tmp_path / "b.csv"
+    rows = "".join(f"{vote},1\n" for vote in votes)
+    file.write_text(f"number,choice\n,1\n{rows}{2**64},1\n")
+    found = read_foreign_ballots(str(file), frozenset({64_999}), 1.0)
+    assert found["vote"].tolist() == votes
+
+
+@pytest.mark.services
+def test_ballots_are_read_from_a_database_with_tables_of_its_own(mariadb: MariadbServer) -> None:
+    votes = [mint(64_998, 2**47 + number) for number in range(3)]
+    with connect(mariadb.url, 5) as connection, connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE stimmen (kennung BIGINT UNSIGNED, wahl VARCHAR(3))")
+        try:
+            rows = [(vote, "2") for vote in votes]
+            cursor.executemany("INSERT INTO stimmen VALUES (%s, %s)", [*rows, (None, "x")])
+            for column in ("kennung AS vote", "HEX(kennung) AS vote", "kennung AS number"):
+                source = f"{mariadb.url}&query=SELECT {column}, wahl+0 AS choice FROM stimmen # all"
+                found = read_foreign_ballots(source, frozenset({64_998}), 5.0)
+                assert sorted(found["vote"].tolist()) == votes
+                assert found["choice"].tolist() == [2, 2, 2]
+            with pytest.raises(PlanError, match="nirgends"):
+                read_foreign_ballots(f"{mariadb.url}&query=SELECT+1+FROM+nirgends", frozenset(), 5)
+        finally:
+            cursor.execute("DROP TABLE stimmen")
+
+
+def test_ballots_that_still_come_when_the_time_is_over_are_not_taken_for_all(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    plan = plan_from({"scenario": "x", "target": TARGET | {"ballots": "x.csv"}}, "test")
+    plan = msgspec.structs.replace(plan, limits=Limits(drain_s=0.0))
+    monkeypatch.setattr(foreign, "_acknowledged", lambda _: {1, 2, 3})
+    monkeypatch.setattr(foreign, "sleep", lambda _: None)
+    for seen, complete in (([[1], [1]], True), ([[1], [1, 2]], False), ([[1, 2, 3]], True)):
+        frames = iter(pd.DataFrame({"vote": votes}) for votes in seen)
+        monkeypatch.setattr(foreign, "read_foreign_ballots", lambda *_, f=frames: next(f))
+        clock = iter([0.0, *[0.0] * (len(seen) - 1), 1.0])
+        monkeypatch.setattr(foreign, "monotonic", lambda c=clock: next(c))
+        assert foreign._settled(plan, TrialFolder(tmp_path))[1] is complete
+
+
+def test_a_server_that_is_down_is_one_line_and_no_run(tmp_path: Path) -> None:
+    down = f"http://127.0.0.1:{free_port()}"
+    with pytest.raises(ServiceError, match=r"nobody answers \(Connection refused"):
+        played(tmp_path, "--target", down)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.services
+def test_a_server_that_speaks_no_http_leaves_every_vote_open(
+    serve: Callable[[Reply], FakeSite], tmp_path: Path
+) -> None:
+    site = serve(lambda *_: b"SSH-2.0-OpenSSH_9.2\r\n")
+    body = '--set=target.body={"vote":"{vote}"}'
+    url = f"http://127.0.0.1:{site.port}"
+    found = played(tmp_path, "--target", url, "--duration", "1", body)
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    accounts = result["modes"]["target"]["accounts"]
+    assert accounts["acknowledged"] == accounts["refused"] == 0
+    assert accounts["sent"] > 20
+    assert result["verdict"]["votes"] == "unknown"
+    assert found.return_value == 3
+
+
+@pytest.mark.parametrize("name", ["X-A\r\nX-B", "X: A", "", "X\u00e9"])
+def test_a_header_that_would_break_the_request_is_refused(name: str) -> None:
+    with pytest.raises(PlanError, match="headers"):
+        plan_from({"scenario": "x", "target": TARGET | {"headers": {name: "yes"}}}, "test")
+
+
 @pytest.mark.parametrize(
     ("content", "why"),
-    [(None, "no such file"), ("vote\n1\n", "no column choice"), ("", "b.csv|no column")],
+    [
+        (None, "no such file"),
+        ("vote\n1\n", "no column choice"),
+        ("", "b.csv|no column"),
+        (f"vote,choice,deliveries\n{mint(1, 1):016x},1,often\n", "deliveries must be"),
+        (f"vote,choice\n{mint(1, 1):016x},1.5\n", "choice's number"),
+    ],
 )
 def test_ballots_that_cannot_be_read_are_refused(
     content: str | None, why: str, tmp_path: Path

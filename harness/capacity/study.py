@@ -25,7 +25,7 @@ from harness.capacity.search import BudgetSpent, Found, Search, Step, Verdict, s
 from harness.capacity.sizing import size
 from harness.capacity.stand import CONFIRM_S, STEP_S, Stand
 from harness.errors import PlanError, PollstormError
-from harness.foreign import FOREIGN, aimed_at_target, modes_of
+from harness.foreign import FOREIGN, aimed_at_target, modes_of, require_target
 from harness.modes.mode import Mode
 from harness.plan import Plan
 from harness.run_folder import write_atomically
@@ -83,6 +83,7 @@ def study(order: Order, existing: Existing, progress: Progress) -> CapacityResul
     """
     modes = modes_of(aimed_at_target(order.plan))
     require_possible(order, modes, existing)
+    require_target(order.plan)
     prepare(order.folder)
     begun_s = monotonic()
     started_utc = datetime.now(UTC).isoformat(timespec="seconds")

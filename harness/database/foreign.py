@@ -1,9 +1,10 @@
 """Ballots as somebody else's server keeps them: a query on its database, or a CSV file."""
 
+import re
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import unquote_plus
 
 import duckdb
 import numpy as np
@@ -16,6 +17,11 @@ from harness.history.store import BALLOT_COLUMNS, quoted
 from harness.vote import SEQUENCE_BITS, VOTE_ID
 
 SCHEME: Final = "mysql://"
+MOST_ID: Final = 2**64 - 1
+MOST_DELIVERIES: Final = 2**32 - 1
+QUERY: Final = "query="
+BLANK: Final = re.compile(r"\s")
+DECIMAL: Final = re.compile(r"[0-9]{1,20}")
 FORM: Final = (
     "give a CSV file, or mysql://user:password@host:port/name?query=SELECT … with the columns "
     "vote and choice"
@@ -33,23 +39,26 @@ def read_foreign_ballots(source: str, generators: frozenset[int], timeout_s: flo
     """
     frame = _queried(source, timeout_s) if source.startswith(SCHEME) else _from_csv(Path(source))
     if "number" in frame.columns:
-        frame["vote"] = pd.to_numeric(frame["number"], errors="coerce").fillna(0).astype("uint64")
+        frame["vote"] = [_decimal(value) for value in frame["number"]]
     missing = {"vote", "choice"} - set(frame.columns)
     if missing:
         raise PlanError(f"--ballots: no column {', '.join(sorted(missing))}; {FORM}")
     votes = frame["vote"].map(_id_of)
     ours = votes.map(lambda vote: vote >> SEQUENCE_BITS in generators)
     frame, votes = frame[ours], votes[ours]
-    choices = pd.to_numeric(frame["choice"], errors="coerce")
-    if choices.isna().any() or not choices.between(0, np.iinfo(np.uint16).max).all():
+    choices = _numbers(frame["choice"], np.iinfo(np.uint16).max)
+    if choices is None:
         raise PlanError(f"--ballots: choice must be a choice's number, from 1; {FORM}")
+    deliveries = _numbers(frame.get("deliveries", pd.Series(1, frame.index)), MOST_DELIVERIES)
+    if deliveries is None:
+        raise PlanError("--ballots: deliveries must be how often a vote was counted")
     return pd.DataFrame(
         {
             "vote": votes,
             "poll": frame.get("poll", ""),
             "choice": choices,
             "voter": frame.get("voter", ""),
-            "deliveries": frame.get("deliveries", 1),
+            "deliveries": deliveries,
         }
     ).astype(BALLOT_COLUMNS)
 
@@ -66,18 +75,21 @@ def _queried(source: str, timeout_s: float) -> pd.DataFrame:
         with closing(connect(url, timeout_s)) as connection, connection.cursor() as cursor:
             cursor.execute(query)
             names = [column[0] for column in cursor.description or ()]
-            return pd.DataFrame(list(cursor.fetchall()), columns=names)
+            # As objects: beside a NULL pandas would make floats of integers, and round the ids.
+            return pd.DataFrame(list(cursor.fetchall()), columns=names, dtype=object)
     except pymysql.MySQLError as error:
         raise PlanError(f"--ballots: {error.args[-1] if error.args else error}; {FORM}") from error
 
 
 def _query_of(source: str) -> tuple[str, str]:
-    """The database's URL without the query, and the query."""
-    parts = urlsplit(source)
-    options = parse_qsl(parts.query)
-    query = "".join(value for name, value in options if name == "query")
-    others = [(name, value) for name, value in options if name != "query"]
-    return urlunsplit(parts._replace(query=urlencode(others))), query
+    """The database's URL without the query, and the query, which comes last.
+
+    As it was typed, with its `+`, `%` and `#`; a URL's escapes are read where it has no blank, as
+    no SQL has.
+    """
+    url, _, query = source.partition(QUERY)
+    query = query.strip()
+    return url.rstrip("?&"), query if BLANK.search(query) else unquote_plus(query)
 
 
 def _from_csv(path: Path) -> pd.DataFrame:
@@ -93,9 +105,22 @@ def _from_csv(path: Path) -> pd.DataFrame:
 
 def _id_of(value: Any) -> int:
     """The vote's id, from hex digits or an integer; 0, which is no vote's, for anything else."""
-    if isinstance(value, int | np.integer):
-        return int(value)
+    if isinstance(value, int):
+        return value if 0 <= value <= MOST_ID else 0
     if isinstance(value, bytes):
         value = value.decode("ascii", errors="replace")
-    text = str(value).strip()
+    text = str(value).strip().lower()  # SQL's HEX() writes capitals
     return int(text, 16) if VOTE_ID.fullmatch(text) else 0
+
+
+def _decimal(value: Any) -> int:
+    """The id in decimal digits; 0 for anything else. No float comes between: it has 53 bits."""
+    text = str(value).strip()
+    return _id_of(int(text)) if DECIMAL.fullmatch(text) else 0
+
+
+def _numbers(column: "pd.Series[Any]", most: int) -> "pd.Series[Any] | None":
+    """Whole numbers up to the most; None when one is none."""
+    numbers = pd.to_numeric(column, errors="coerce")
+    whole = numbers.between(0, most) & (numbers % 1 == 0)
+    return numbers if whole.all() else None
