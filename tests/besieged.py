@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from threading import Lock
 from time import monotonic
 from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -39,6 +40,7 @@ USER = "besieged"
 CANARY = "canary"
 MOST_BUSY = 0.01  # of the requests: they come one by one, so only a stalled machine has any
 TAKEN_IN = (201, 202)
+UNSURE = ("header", "framing", "truncated")  # where their bodies begin and end
 THANKED = re.compile(r"pollstorm-told=(stored|queued)\.")  # as people are
 COUNTED_OTHERWISE = 409  # what is drawn twice: an id with another choice, a voter with another id
 CHOICES = tuple(f"Friend {number}" for number in range(MAX_CHOICES))
@@ -85,19 +87,19 @@ class Besieged:
         self._acknowledged: dict[int, set[Wish]] = {}
         self._perhaps: set[int] = set()
         self._ordinary = 0
+        self._noting = Lock()
         self._cookie = self._fetch_cookie()
         self._processes = self._living()
         self._logged = self._read_logs()
         self._tables = state_of(deployment.database)
 
     def suffer(self, attack: Attack) -> Exchange:
-        """Send it, and hold what comes back to the rules."""
-        self.sent[attack.kind] += 1
+        """Send it, and hold what comes back to the rules. From any number of threads at once."""
         limit_s = ANSWER_LIMIT_S if attack.answers else LINGER_S
         told = exchange(self.site.port, attack.sent.replace(COOKIE, self._cookie), limit_s)
-        self._note(attack, told)
+        with self._noting:
+            self._note(attack, told)
         for answer in told.answers:
-            self.told[answer.status] += 1
             require_innocent(answer)
         if attack.answers:
             assert told.end is End.CLOSED, f"the connection stays open: {told}"
@@ -117,11 +119,14 @@ class Besieged:
 
     def _note(self, attack: Attack, told: Exchange) -> None:
         """What was acknowledged, and what nobody was told of, to compare with the ballots."""
+        self.sent[attack.kind] += 1
+        self.told.update(answer.status for answer in told.answers)
         for answer in told.answers:
             if answer.status in TAKEN_IN:
                 vote_id = int(json.loads(answer.body)["vote"], 16)
-                wishes = self._acknowledged.setdefault(vote_id, set())
-                wishes |= wishes_in(attack, vote_id)
+                wishes = wishes_in(attack, vote_id)
+                assert wishes or attack.kind in UNSURE, f"somebody else's answer: {answer}"
+                self._acknowledged.setdefault(vote_id, set()).update(wishes)
             if THANKED.match(answer.header("set-cookie") or ""):
                 paper = dict(parse_qsl(attack.bodies[0].decode()))
                 voter = self._cookie.decode().rpartition(".")[0]

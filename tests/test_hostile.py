@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -28,8 +29,9 @@ MODES = ("direct", "ticket")
 REQUESTS = int(os.environ.get("POLLSTORM_FUZZ_REQUESTS", "500"))
 SEED = int(os.environ.get("POLLSTORM_FUZZ_SEED", "1"))
 BATCH = 20  # attacks, and then an ordinary vote
+AT_ONCE = 4  # of them; the site has as many threads in each of two processes
 ROUND = 100  # batches of one seed; Hypothesis remembers all that it has tried, so not too many
-GENERATED_SHARE = 0.1  # of the requests, by schemathesis, which takes longer for each
+GENERATED_SHARE = 0.1  # beside them, so many by schemathesis, which takes longer for each
 EXAMPLES = max(2, round(REQUESTS * GENERATED_SHARE / len(MODES) / 12))  # of some 12 operations
 GENERATE_LIMIT_S = 3600.0  # for a million requests
 CONFIGURATION = {
@@ -80,7 +82,7 @@ def line_with(word: str, text: str) -> str:
 
 
 def test_it_stands_whatever_is_sent(site: Besieged) -> None:
-    wanted = round(REQUESTS * (1 - GENERATED_SHARE) / len(MODES))
+    wanted = REQUESTS // len(MODES)
     before = site.sent.total()
     for number in range(wanted):  # each round sends one request at least
         missing = before + wanted - site.sent.total()
@@ -114,9 +116,11 @@ def assault(site: Besieged, seed_of_round: int, rounds: int) -> None:
     )
     @given(batch=batches(BATCH))
     def assail(batch: list[Attack]) -> None:
-        for attack in batch:
+        with ThreadPoolExecutor(AT_ONCE) as crowd:
+            answered = [crowd.submit(site.suffer, attack) for attack in batch]
+        for attack, told in zip(batch, answered, strict=True):
             try:
-                site.suffer(attack)
+                told.result()
             except Exception as error:
                 error.add_note(f"after {attack!r}")
                 raise
