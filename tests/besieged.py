@@ -147,6 +147,11 @@ class Besieged:
         assert self._living() == self._processes, "a process died, or another began"
         assert self._read_logs() == self._logged, "the logs have grown"
 
+    def cpu_s(self) -> float:
+        """The processor time of its workers, up to now."""
+        times = [worker.cpu_times() for worker in self.site.workers()]
+        return sum(each.user + each.system for each in times)
+
     def require_rarely_busy(self) -> None:
         """It did not refuse what it could have taken in."""
         busy = sum(self.told[status] for status in BUSY)
@@ -172,7 +177,7 @@ class Besieged:
             for vote_id, wishes in self._acknowledged.items()
             if wishes and ballots[vote_id] not in wishes and vote_id not in self._perhaps
         }
-        assert altered == {}
+        assert not altered, f"counted with another wish: {altered}"
         assert all(VOTER_NAME.fullmatch(ballot.voter) for ballot in ballots.values())
 
     def require_database_untouched(self) -> None:

@@ -269,6 +269,7 @@ COOKIES = st.just(COOKIE) | st.sampled_from(
         b"\xff.\xff",
         b".",
         b"." * 5000,
+        b'"' + b'\\"' * 7000 + b'"',
         b"x; pollstorm-told=stored.7",
         b"x; pollstorm-told=stored.\xb2",
         b"x; pollstorm-told=queued." + b"9" * 500,

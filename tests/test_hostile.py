@@ -29,6 +29,7 @@ MODES = ("direct", "ticket")
 REQUESTS = int(os.environ.get("POLLSTORM_FUZZ_REQUESTS", "500"))
 SEED = int(os.environ.get("POLLSTORM_FUZZ_SEED", "1"))
 BATCH = 20  # attacks, and then an ordinary vote
+BATCH_CPU_S = 0.1  # it takes 0.01 to 0.03: so dear no single request may be
 AT_ONCE = 4  # of them; the site has as many threads in each of two processes
 ROUND = 100  # batches of one seed; Hypothesis remembers all that it has tried, so not too many
 GENERATED_SHARE = 0.1  # beside them, so many by schemathesis, which takes longer for each
@@ -116,6 +117,7 @@ def assault(site: Besieged, seed_of_round: int, rounds: int) -> None:
     )
     @given(batch=batches(BATCH))
     def assail(batch: list[Attack]) -> None:
+        cpu_s = site.cpu_s()
         with ThreadPoolExecutor(AT_ONCE) as crowd:
             answered = [crowd.submit(site.suffer, attack) for attack in batch]
         for attack, told in zip(batch, answered, strict=True):
@@ -125,6 +127,8 @@ def assault(site: Besieged, seed_of_round: int, rounds: int) -> None:
                 error.add_note(f"after {attack!r}")
                 raise
         site.require_unharmed()
+        took_s = site.cpu_s() - cpu_s
+        assert took_s <= BATCH_CPU_S, f"{took_s:.2f} s of processor time for {batch}"
 
     try:
         assail()

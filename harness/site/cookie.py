@@ -8,6 +8,7 @@ say by themselves who votes.
 import os
 import secrets
 import tempfile
+from collections.abc import Iterator
 from enum import Enum
 from hashlib import sha256
 from pathlib import Path
@@ -99,7 +100,7 @@ class Cookies:
 
     def voter(self, request: falcon.Request) -> str | None:
         """The name in the cookie, if we signed it."""
-        for value in request.get_cookie_values(self._voter) or ():
+        for value in _values(request, self._voter):
             try:
                 name = self._signer.unsign(value).decode("ascii")
             except (BadSignature, UnicodeError):
@@ -116,7 +117,7 @@ class Cookies:
 
     def tidings(self, request: falcon.Request) -> Tidings | None:
         """What the results page has yet to tell."""
-        for value in request.get_cookie_values(self._told) or ():
+        for value in _values(request, self._told):
             word, _, number = value.partition(".")
             known = word in {each.value for each in Told}
             if known and number.isascii() and number.isdecimal() and len(number) <= 3:
@@ -144,3 +145,15 @@ class Cookies:
             http_only=True,
             same_site="Lax",
         )
+
+
+def _values(request: falcon.Request, name: str) -> Iterator[str]:
+    """The values of all cookies of that name, as they were sent.
+
+    Ours are words, so nothing is unquoted. Python does that for Falcon, before 3.11.10 and 3.12.6
+    in quadratic time (CVE-2024-7592): one header of 14 KiB took 0.2 s.
+    """
+    for cookie in request.get_header("Cookie", default="").split(";"):
+        key, _, value = cookie.partition("=")
+        if key.strip() == name:
+            yield value.strip()
