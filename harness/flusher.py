@@ -17,7 +17,7 @@ from typing import Final
 
 from harness.errors import Exit, PollstormError
 from harness.history.journal import Journal, Role
-from harness.modes.mode import Mode, TotalsUnavailable, find_mode, require_memcached
+from harness.modes.mode import Mode, Unavailable, find_mode, require_memcached
 from harness.plan import Deployment
 from harness.protocol.queue import DrainEnd
 from harness.vote import POLL_NAME
@@ -98,7 +98,7 @@ class Flusher:
         return ends
 
     def _refresh_totals(self) -> bool:
-        """Those of all polls that are due; whether none is left. What fails stays due."""
+        """Those of the first polls that are due; whether all went well. What fails stays due."""
         poll = ""
         try:
             if self._all_due:
@@ -107,7 +107,7 @@ class Flusher:
             for poll in list(self._due)[:MOST_REFRESHED]:
                 self._drain.refresh_totals(poll)
                 del self._due[poll]
-        except TotalsUnavailable as error:
+        except Unavailable as error:
             if poll in self._due:  # the others first, the next time
                 self._due[poll] = self._due.pop(poll)
             if not self._complained:
@@ -115,15 +115,16 @@ class Flusher:
             self._complained = True
             return False
         self._complained = False
-        return not self._due
+        return True
 
     def _refresh_at_last(self, give_up_s: float) -> None:
         """All totals once more: some votes may have gone to the database without a drain."""
         self._all_due = True
-        for _ in range(LAST_TRIES):
-            if self._refresh_totals() or monotonic() > give_up_s:
-                break
-            sleep(RETRY_S)
+        tries = LAST_TRIES
+        while (self._all_due or self._due) and tries and monotonic() < give_up_s:
+            if not self._refresh_totals():
+                tries -= 1
+                sleep(RETRY_S)
 
 
 def polls_of(messages: Iterable[bytes]) -> set[str]:

@@ -16,7 +16,7 @@ from urllib.request import urlopen
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from harness.history.journal import Journal
-from harness.modes.mode import Answer, Totals, TotalsUnavailable
+from harness.modes.mode import Answer, Totals, Unavailable
 from harness.plan import Deployment
 from harness.site.app import create_app
 from harness.vote import Poll, Vote
@@ -79,7 +79,7 @@ class Town(FakeMode):
 
     def _speak(self) -> None:
         if self.silent:
-            raise TotalsUnavailable("the test wants it so")
+            raise Unavailable("the test wants it so")
 
 
 @contextmanager

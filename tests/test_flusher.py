@@ -7,10 +7,17 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from harness.flusher import FULL_LOAD, LAST_TRIES, MOST_IN_A_ROW, Flusher, polls_of
+from harness.flusher import (
+    FULL_LOAD,
+    LAST_TRIES,
+    MOST_IN_A_ROW,
+    MOST_REFRESHED,
+    Flusher,
+    polls_of,
+)
 from harness.history.journal import Journal
 from harness.modes.classic import Classic
-from harness.modes.mode import TotalsUnavailable
+from harness.modes.mode import Unavailable
 from harness.plan import Deployment, FlusherPlan, Limits, Plan, Site
 from harness.protocol.queue import Drained, DrainEnd
 
@@ -61,7 +68,7 @@ class Scripted:
     def refresh_totals(self, poll: str) -> None:
         if poll in self.fails:
             self.fails.discard(poll)
-            raise TotalsUnavailable(f"not {poll}, for once")
+            raise Unavailable(f"not {poll}, for once")
         self.refreshed.append(poll)
 
     def close(self) -> None:
@@ -174,13 +181,21 @@ def test_totals_are_tried_again_at_the_end_but_not_without_end(tmp_path: Path, c
 
     def never(poll: str) -> None:
         tries.append(poll)
-        raise TotalsUnavailable(poll)
+        raise Unavailable(poll)
 
     drain.refresh_totals = never  # type: ignore[method-assign]
     assert work.run()
     assert len(tries) == 1 + LAST_TRIES
     complaints = capsys.readouterr().err.splitlines()
     assert complaints == [f"totals not refreshed: {each}" for each in ("not b, for once", "p")]
+
+
+def test_at_the_end_the_totals_of_all_polls_are_counted_however_many_there_are(tmp_path: Path):
+    work, drain = flusher(tmp_path, [], finished=True)
+    drain.known = [f"p{number}" for number in range((LAST_TRIES + 2) * MOST_REFRESHED)]
+    drain.fails = {"p1"}
+    assert work.run()
+    assert set(drain.refreshed) == set(drain.known)
 
 
 @pytest.mark.parametrize("end", [DrainEnd.NO_MEMCACHED, DrainEnd.NOT_COMMITTED])

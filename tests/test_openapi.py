@@ -14,7 +14,7 @@ import falcon.testing
 import pytest
 
 from harness.errors import RecordingError
-from harness.modes.mode import Answer, TotalsUnavailable
+from harness.modes.mode import Answer, Unavailable
 from harness.site import problem
 from harness.site.app import create_app
 from harness.site.metrics import STATUSES
@@ -105,14 +105,14 @@ def cases() -> Iterator[Case]:
     yield Case("POST", "/void")
     for method, path in (("POST", VOTES), *reads(POLL), *reads(f"{POLL}/results")):
         yield Case(method, path.replace("town-hall", "elsewhere"), good)
-        yield Case(method, path, good, ("polls", TotalsUnavailable()))
+        yield Case(method, path, good, ("polls", Unavailable()))
         yield Case(method, path, good, ("polls", ZeroDivisionError()))
         yield Case(method, path, good, crowded=True)
         if method != "POST":
             yield Case(method, path)
     for method, path in reads("/"):
         yield Case(method, path)
-        yield Case(method, path, does=("polls", TotalsUnavailable()))
+        yield Case(method, path, does=("polls", Unavailable()))
         yield Case(method, path, does=("polls", ZeroDivisionError()))
         yield Case(method, path, crowded=True)
     for method, path in reads("/health/ready"):

@@ -14,7 +14,7 @@ from harness.database import polls as database_polls
 from harness.database.connections import connect
 from harness.database.link import Link
 from harness.modes import polls
-from harness.modes.mode import TotalsUnavailable
+from harness.modes.mode import Unavailable
 from harness.modes.polls import (
     FRESH_S,
     MEMORY_S,
@@ -101,7 +101,7 @@ def test_while_nobody_answers_an_old_poll_is_good_enough_and_is_rarely_asked_for
     clock[0] += MEMORY_S
     assert [known.find(POLL.name) for _ in range(10)] == [POLL] * 10
     assert database.asked == 2
-    with pytest.raises(TotalsUnavailable):
+    with pytest.raises(Unavailable):
         known.find("another")
 
 

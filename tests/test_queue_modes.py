@@ -12,13 +12,13 @@ import pytest
 
 from harness.armed import ArmedPage
 from harness.cache.breaker import OPEN_S, breaker_of
-from harness.database import schema
+from harness.database import polls, schema
 from harness.database.ballots import Ballots
 from harness.errors import Exit
 from harness.fault import Fault
 from harness.faults.timetable import Timetable
 from harness.modes.hands import ARMED_PAGE
-from harness.modes.mode import Answer, TotalsUnavailable, find_mode
+from harness.modes.mode import Answer, Unavailable, find_mode
 from harness.plan import Deployment, MemcachedPlan
 from harness.protocol.commands import Command, InsertBallots, Reply
 from harness.protocol.queue import DrainEnd
@@ -78,11 +78,20 @@ def test_a_flusher_that_counted_earlier_does_not_overwrite_totals_of_one_that_co
             assert reader.totals(POLL).counts == (1, 0, 0)
 
 
+def test_a_flusher_knows_polls_that_no_page_has_room_for(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+):
+    schema.create(deployment.database, OTHER)
+    monkeypatch.setattr(polls, "MOST_LISTED", 1)
+    with closing(find_mode("classic").drain(deployment, None)) as drain:
+        assert set(drain.polls()) == {POLL.name, OTHER.name}
+
+
 def test_totals_that_memcached_does_not_take_are_not_called_kept(deployment: Deployment):
     gone = msgspec.structs.replace(deployment, memcached=("127.0.0.1:1",))
     with (
         closing(find_mode("classic").drain(gone, None)) as drain,
-        pytest.raises(TotalsUnavailable, match=r"memcached did not take them \(not stored\)"),
+        pytest.raises(Unavailable, match=r"memcached did not take them \(not stored\)"),
     ):
         drain.refresh_totals(POLL.name)
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from harness.errors import RecordingError
 from harness.history.journal import Journal
-from harness.modes.mode import Answer, Totals, TotalsUnavailable
+from harness.modes.mode import Answer, Totals, Unavailable
 from harness.plan import Deployment, Site
 from harness.site import log
 from harness.site.app import create_app, threads_of
@@ -289,9 +289,9 @@ def test_a_poll_tells_its_question_and_choices(site: falcon.testing.TestClient) 
 def test_totals_and_polls_that_nobody_can_say_are_503(
     site: falcon.testing.TestClient, mode: Scripted
 ) -> None:
-    mode.counts = TotalsUnavailable()
+    mode.counts = Unavailable()
     assert_problem(site.simulate_get("/polls/town-hall/results"), 503, "unavailable")
-    mode.polls = TotalsUnavailable()
+    mode.polls = Unavailable()
     told = post(site, GOOD)
     assert_problem(told, 503, "unavailable")
     assert told.headers["retry-after"] == "1"

@@ -11,6 +11,7 @@ from harness.database.link import Link
 from harness.vote import Poll
 
 MOST_LISTED: Final = 1000  # polls on one page: more than anybody reads, and about 100 kB
+MOST_NAMED: Final = 100_000  # polls that a flusher keeps totals for: 6 MB of names
 
 KEEP: Final = """
 INSERT INTO pollstorm_polls (name, question, choices, once) VALUES (%s, %s, %s, %s)
@@ -24,6 +25,7 @@ FIND: Final = f"{COLUMNS} FROM pollstorm_polls WHERE name = %s"
 LIST: Final = f"""
 {COLUMNS}, opened_at, closed_at FROM pollstorm_polls
 ORDER BY closed_at IS NOT NULL, opened_at DESC, name LIMIT %s"""
+NAMES: Final = "SELECT name FROM pollstorm_polls ORDER BY name LIMIT %s"
 HAS_BALLOTS: Final = "SELECT EXISTS (SELECT 1 FROM pollstorm_ballots WHERE poll = %s)"
 TOTALS: Final = "SELECT poll, choice, COUNT(*) FROM pollstorm_ballots GROUP BY poll, choice"
 CLOSE: Final = """
@@ -91,7 +93,10 @@ def close(cursor: Cursor, name: str) -> Closing:
 
 
 def standings(cursor: Cursor) -> list[Standing]:
-    """All polls with their ballots, open ones first, then the newest. Raises pymysql.MySQLError."""
+    """Polls with their ballots, at most MOST_LISTED: open ones first, then the newest.
+
+    Raises pymysql.MySQLError.
+    """
     cursor.execute(LIST, (MOST_LISTED,))
     rows = cursor.fetchall()
     cursor.execute(TOTALS)
@@ -112,8 +117,13 @@ def find_poll(link: Link, name: str) -> Poll | None:
 
 
 def list_polls(link: Link) -> tuple[Poll, ...]:
-    """All polls, open ones first, then the newest. Raises pymysql.MySQLError."""
+    """Polls, at most MOST_LISTED: open ones first, then the newest. Raises pymysql.MySQLError."""
     return tuple(_poll(row[:5]) for row in link.select(LIST, MOST_LISTED))
+
+
+def name_polls(link: Link) -> list[str]:
+    """The names of all polls, whatever a page may list. Raises pymysql.MySQLError."""
+    return [name for (name,) in link.select(NAMES, MOST_NAMED)]
 
 
 def _row(poll: Poll) -> tuple[str, str, str, bool]:

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pymysql
 
-from harness.database.polls import find_poll, list_polls
+from harness.database.polls import find_poll, name_polls
 from harness.errors import RecordingError
 from harness.history.journal import Journal, Role
 from harness.history.recorder import note_recording_failed
 from harness.modes.hands import Hands
-from harness.modes.mode import TotalsUnavailable
+from harness.modes.mode import Unavailable
 from harness.modes.queues import queues
 from harness.modes.totals import KeptTotals
 from harness.plan import Deployment
@@ -55,15 +55,15 @@ class QueueDrain:
 
     def polls(self) -> list[str]:
         try:
-            return [poll.name for poll in list_polls(self._link)]
+            return name_polls(self._link)
         except pymysql.MySQLError as error:
-            raise TotalsUnavailable(str(error)) from error
+            raise Unavailable(str(error)) from error
 
     def refresh_totals(self, poll: str) -> None:
         try:
             found = find_poll(self._link, poll)
         except pymysql.MySQLError as error:
-            raise TotalsUnavailable(str(error)) from error
+            raise Unavailable(str(error)) from error
         if found:
             self._totals.refresh(found)
 

@@ -34,24 +34,24 @@ class Totals(NamedTuple):
     as_of_s: float
 
 
-class TotalsUnavailable(Exception):
-    """Neither memcached nor the database could say the totals just now."""
+class Unavailable(Exception):
+    """Neither memcached nor the database could say it just now: a poll, or its totals."""
 
 
 class Session(Protocol):
     """A mode at work in one thread of the site: its own connections, never shared."""
 
     def find_poll(self, name: str) -> Poll | None:
-        """The poll of that name. Raises TotalsUnavailable when nobody can say."""
+        """The poll of that name. Raises Unavailable when nobody can say."""
 
     def list_polls(self) -> tuple[Poll, ...]:
-        """All polls, open ones first. Raises TotalsUnavailable when nobody can say."""
+        """All polls, open ones first. Raises Unavailable when nobody can say."""
 
     def accept(self, vote: Vote) -> Answer:
         """Take the vote in. Never raises for anything that memcached or the database does."""
 
     def totals(self, poll: Poll) -> Totals:
-        """Raises TotalsUnavailable."""
+        """Raises Unavailable."""
 
     def is_ready(self) -> bool:
         """Whether a vote could be taken in now."""
@@ -74,12 +74,12 @@ class Drain(Protocol):
         """
 
     def polls(self) -> Collection[str]:
-        """The names of all polls. Raises TotalsUnavailable when nobody can say."""
+        """The names of all polls. Raises Unavailable when nobody can say."""
 
     def refresh_totals(self, poll: str) -> None:
         """Count the totals of that poll and put them where the results page looks.
 
-        Nothing is done where there is no such poll. Raises TotalsUnavailable.
+        Nothing is done where there is no such poll. Raises Unavailable.
         """
 
     def close(self) -> None:

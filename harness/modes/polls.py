@@ -12,7 +12,7 @@ import pymysql
 from harness.cache import AfterWait, Json, NamespacedCache, WaitedInVain, Written, connect
 from harness.database.link import Link
 from harness.database.polls import find_poll, list_polls
-from harness.modes.mode import TotalsUnavailable
+from harness.modes.mode import Unavailable
 from harness.vote import Poll
 
 MEMORY_S: Final = 2.0  # of a session; it is not told of a change
@@ -65,7 +65,7 @@ class PollBook:
     def find(self, name: str) -> Poll | None:
         """The poll of that name; an old answer if nobody can give another just now.
 
-        Raises TotalsUnavailable when there is no answer at all.
+        Raises Unavailable when there is no answer at all.
         """
         known, until_s = self._known.get(name, (None, 0.0))
         if known and monotonic() < until_s:
@@ -74,7 +74,7 @@ class PollBook:
             found = self._look_up(name, is_known=known is not None)
         except (pymysql.MySQLError, WaitedInVain) as error:
             if known is None:
-                raise TotalsUnavailable(str(error)) from error
+                raise Unavailable(str(error)) from error
             found = known
         if found is None:
             self._known.pop(name, None)
@@ -85,7 +85,7 @@ class PollBook:
     def all(self) -> tuple[Poll, ...]:
         """All polls, open ones first; an old answer if the database gives none just now.
 
-        Raises TotalsUnavailable when there is no answer at all.
+        Raises Unavailable when there is no answer at all.
         """
         polls, until_s = self._all or ((), 0.0)
         if self._all and monotonic() < until_s:
@@ -95,7 +95,7 @@ class PollBook:
         except pymysql.MySQLError as error:
             if self._all:
                 return polls
-            raise TotalsUnavailable(str(error)) from error
+            raise Unavailable(str(error)) from error
         self._all = polls, monotonic() + NOTICED_WITHIN_S
         return polls
 

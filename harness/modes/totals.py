@@ -9,7 +9,7 @@ from harness.cache import AfterWait, Json, WaitedInVain
 from harness.cache.get_or_set import Waiting
 from harness.database.ballots import Ballots
 from harness.modes.hands import Hands, calculation_s
-from harness.modes.mode import Totals, TotalsUnavailable
+from harness.modes.mode import Totals, Unavailable
 from harness.plan import Plan
 from harness.vote import Poll
 
@@ -37,7 +37,7 @@ class KeptTotals:
         """The poll's totals; what is not cached is counted, and kept for `life_s` (0: for good).
 
         Of all pages that find none only one has them counted. None counts them for each page, and
-        asks no memcached. Raises TotalsUnavailable when they are not cached and the database does
+        asks no memcached. Raises Unavailable when they are not cached and the database does
         not answer.
         """
         try:
@@ -55,12 +55,12 @@ class KeptTotals:
                 return _counted_now(self._ballots, poll)
             return totals
         except (pymysql.MySQLError, WaitedInVain) as error:
-            raise TotalsUnavailable(str(error)) from error
+            raise Unavailable(str(error)) from error
 
     def refresh(self, poll: Poll) -> None:
         """Count them and keep them for good, unless somebody has begun to count later.
 
-        Any number of flushers may do that at one time. Raises TotalsUnavailable when memcached may
+        Any number of flushers may do that at one time. Raises Unavailable when memcached may
         hold older ones than of this call.
         """
         try:
@@ -68,9 +68,9 @@ class KeptTotals:
                 poll.name, lambda: _counted_now(self._ballots, poll), ttl_s=0, **self._waiting
             )
         except pymysql.MySQLError as error:
-            raise TotalsUnavailable(str(error)) from error
+            raise Unavailable(str(error)) from error
         if not kept:
-            raise TotalsUnavailable(f"memcached did not take them ({kept.value})")
+            raise Unavailable(f"memcached did not take them ({kept.value})")
 
 
 def _counted_now(ballots: Ballots, poll: Poll) -> Totals:

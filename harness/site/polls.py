@@ -5,7 +5,7 @@ from typing import Final
 import falcon
 import msgspec
 
-from harness.modes.mode import Session, TotalsUnavailable
+from harness.modes.mode import Session, Unavailable
 from harness.site import problem
 from harness.site.openapi import Success, operation
 from harness.site.sessions import Sessions
@@ -26,7 +26,7 @@ def find_poll(session: Session, name: str) -> Poll:
     """The poll of that name. Raises Problem when there is none, or nobody can say."""
     try:
         poll = session.find_poll(name)
-    except TotalsUnavailable:
+    except Unavailable:
         raise problem.poll_unavailable() from None
     if poll is None:
         raise problem.unknown_poll()
@@ -102,5 +102,5 @@ class Polls:
         with self._sessions.lend() as loan:
             try:
                 return loan.session.list_polls()
-            except TotalsUnavailable:
+            except Unavailable:
                 raise problem.poll_unavailable() from None

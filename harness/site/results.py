@@ -8,7 +8,7 @@ import falcon
 import msgspec
 from msgspec import Meta
 
-from harness.modes.mode import Session, Totals, TotalsUnavailable
+from harness.modes.mode import Session, Totals, Unavailable
 from harness.site import problem
 from harness.site.metrics import Meters, Request
 from harness.site.openapi import Success, operation
@@ -71,7 +71,7 @@ class Results:
 def _totals(session: Session, poll: Poll) -> Totals:
     try:
         return session.totals(poll)
-    except TotalsUnavailable:
+    except Unavailable:
         raise problem.poll_unavailable() from None
 
 
