@@ -340,6 +340,8 @@ def test_files_of_pages_are_kept_for_good_by_whoever_asks(person: Person) -> Non
             file = person.simulate_get(found[1], headers={"Accept": accept})
             assert file.headers["content-type"] == media_type
             assert file.headers["cache-control"] == "public, max-age=31536000, immutable"
+            wrong = person.simulate_post(found[1], headers={"Accept": accept})
+            assert (wrong.status_code, wrong.headers["allow"]) == (405, "GET, HEAD")
 
 
 def test_a_page_asks_nobody_but_this_site(person: Person) -> None:

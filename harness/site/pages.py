@@ -20,6 +20,7 @@ HERE: Final = Path(__file__).parent
 TEMPLATES: Final = HERE / "templates"
 FILES: Final = HERE / "static"
 STATIC: Final = "/static/"  # addresses of files
+FILE_METHODS: Final = ("GET", "HEAD")
 DIGITS: Final = 12  # of a file's digest: two versions of it never have one address
 STYLE: Final = (TEMPLATES / "style.css").read_text(encoding="utf-8")
 POLICY: Final = {
@@ -135,10 +136,12 @@ class Pages:
         self._templates = {name: environment.get_template(name) for name in names}
 
     def send(self, req: falcon.Request, resp: falcon.Response, **_: Any) -> None:
-        """Answer with a file of ours, or 404."""
+        """Answer with a file of ours, 404 or 405."""
         file = self._files.get(req.path)
         if file is None:
             raise falcon.HTTPNotFound
+        if req.method not in FILE_METHODS:
+            raise falcon.HTTPMethodNotAllowed(FILE_METHODS)
         resp.content_type = file.media_type
         resp.cache_control = (f"public, max-age={YEAR_S}, immutable",)
         resp.data = file.data

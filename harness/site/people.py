@@ -80,6 +80,8 @@ class BallotBox:
         require_possible(poll)
         _lead_to(response, f"/polls/{poll}")
 
+    on_head = on_get
+
     def _refuse(
         self, response: falcon.Response, poll: str, paper: PaperReader, told: Problem
     ) -> None:

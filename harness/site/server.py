@@ -32,10 +32,8 @@ MAX_CONNECTIONS: Final = 16_384  # per worker. Granian's backpressure counts con
 # ones kept alive, so it must exceed the voters; what bounds the work in progress is the sessions.
 FILES_BESIDES: Final = 64  # per worker: libraries, the log, Granian's own
 FILES_PER_SESSION: Final = 3  # the database's connection, the journal's segments
-HEAD_S: Final = (
-    30.0  # for a request's head, from the answer before it or the connection's begin: so
-)
-# also how long a connection may lie idle. It costs no thread, and a voter may come again.
+HEAD_S: Final = 30.0  # for a request's head, from the answer before it or the connection's begin:
+# so also how long a connection may lie idle. It costs no thread, and a voter may come again.
 HEAD_BYTES: Final = 16 << 10  # of a head, cookies and all; so much memory a connection can take
 THREAD_IDLE_S: Final = 600  # Granian's longest; threads start when needed, and cost little
 STOP_WITHIN_S: Final = 10  # for requests under way at SIGTERM: twice the database's time-out

@@ -42,7 +42,7 @@ _RULES: Final = {
 }
 Reader: TypeAlias = Callable[[falcon.Request], VoteRequest]
 _BODY: Final = b'{"status":"%s","vote":"%s"}'
-_STATUS_OF: Final = {Answer.STORED: "201 Created", Answer.QUEUED: "202 Accepted"}
+_STATUS_OF: Final = {Answer.STORED: 201, Answer.QUEUED: 202}
 _PROBLEM_OF: Final = {
     Answer.CONFLICT: problem.conflict,
     Answer.ALREADY_VOTED: problem.already_voted,
@@ -93,7 +93,7 @@ class Votes:
             answer = self._take_in(wish, poll)
             if answer not in _STATUS_OF:
                 raise _PROBLEM_OF[answer]()
-            status = 201 if answer is Answer.STORED else 202
+            status = _STATUS_OF[answer]
             return answer, wish
         except problem.Problem as told:
             status = told.status
