@@ -2,34 +2,40 @@
 
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import duckdb
+import msgspec
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from harness.cli import pollstorm
-from harness.errors import PlanError, ServiceError
-from harness.history.ledger import LEDGER_DTYPE
+from harness.errors import Exit, Interrupted, PlanError, ServiceError
+from harness.history.ledger import LEDGER_DTYPE, RequestKind
+from harness.history.store import quoted
 from harness.load.arrivals import planned_votes
 from harness.load.fleet import Fleet, LoadedSite
 from harness.plan import Arrivals, Limits, Plan, Voters
+from harness.run import Destination, run
 from harness.services.ports import free_port
 from harness.services.processes import Child, Supervisor
+from harness.services.targets import Existing
 from tests.fake_site import FakeSite, Reply
 from tests.generators import ACCEPTED
 
 pytestmark = pytest.mark.services
 
 
-def plan_of(port: int, *, lasts_s: float, patience_s: float = 30.0) -> Plan:
+def plan_of(port: int, *, lasts_s: float, patience_s: float = 30.0, generators: int = 2) -> Plan:
     return Plan(
         scenario="test",
         duration_s=lasts_s,
         arrivals=Arrivals(trickle_per_s=60),
-        voters=Voters(generators=2, timeout_s=1, master=f"127.0.0.1:{port}"),
+        voters=Voters(generators=generators, timeout_s=1, master=f"127.0.0.1:{port}"),
         limits=Limits(start_s=patience_s, grace_s=1),
     )
 
@@ -70,32 +76,101 @@ def test_two_workers_play_the_whole_load_together_and_their_ledgers_come_back(
         assert worker.wait(10) == 0
 
 
-def test_a_worker_that_is_lost_is_told_and_the_other_one_s_ledger_is_whole(
+class LosesOne:
+    """Follows a run, and in the midst of the load takes a machine away, generator and all."""
+
+    def __init__(self, worker: Child) -> None:
+        self._worker = worker
+
+    def step(self, trial: str, number: int, text: str) -> None: ...
+
+    def load(self, trial: str, elapsed_s: float, duration_s: float) -> None:  # noqa: ARG002
+        if elapsed_s > 1.0 and self._worker.poll() is None:
+            os.killpg(self._worker.pid, signal.SIGKILL)  # its reaper ends the rest
+
+
+def test_a_run_that_loses_a_worker_keeps_the_other_one_s_ledger_and_says_what_it_cannot_know(
+    tmp_path: Path, supervisor: Supervisor
+) -> None:
+    port = free_port()
+    plan = msgspec.structs.replace(plan_of(port, lasts_s=3.0), modes=("direct",))
+    argv = [sys.executable, "-m", "harness.cli", "worker", "--master", f"127.0.0.1:{port}"]
+    workers = [
+        supervisor.spawn(f"worker {each}", argv, log=tmp_path / f"{each}.log") for each in (0, 1)
+    ]
+    folder, result = run(
+        plan, Destination(out=tmp_path / "run"), Existing(), "test", LosesOne(workers[0])
+    )
+    for worker in workers:
+        worker.stop(5)
+    assert result.partial
+    assert result.exit_code == Exit.INCONCLUSIVE
+    trial = folder.trial("direct")
+    facts = trial.read_facts()
+    (lost,) = facts.missing_generators
+    assert f"worker {lost} was lost during the load" in facts.notes[0]
+    with duckdb.connect() as connection:
+        told = connection.execute(
+            f"SELECT count(*) FROM {quoted(trial.ledger)} WHERE kind = {int(RequestKind.VOTE)}"
+        ).fetchone()
+    (kept,) = set(facts.planned) - {lost}
+    assert told == (facts.planned[kept],)
+    accounts = result.modes["direct"].accounts
+    assert accounts.acknowledged == facts.planned[kept]
+    assert accounts.recovered + accounts.absent == facts.planned[lost]  # none is dropped
+    assert accounts.recovered > 0
+    assert result.verdict.measurement == "invalid"
+
+
+def test_one_machine_with_another_pollstorm_is_named_before_anything_is_played(
+    tmp_path: Path, supervisor: Supervisor
+) -> None:
+    port = free_port()
+    plan = plan_of(port, lasts_s=1.0, generators=1)
+    other = (
+        "import sys, harness; harness.__version__ = '0.0.1'; from harness.load.worker import main;"
+        f"from pathlib import Path; sys.exit(main('127.0.0.1', {port}, Path('{tmp_path}')))"
+    )
+    worker = supervisor.spawn("worker", [sys.executable, "-c", other], log=tmp_path / "w.log")
+    fleet = Fleet(plan, supervisor, tmp_path, LoadedSite("127.0.0.1", 1, tmp_path))
+    with pytest.raises(ServiceError, match=r"plays with pollstorm 0\.0\.1, and this is"):
+        fleet.run()
+    assert worker.wait(10) == Exit.INCONCLUSIVE  # it was sent home, and had nothing to play
+
+
+def test_a_port_where_another_run_listens_is_one_line(
+    tmp_path: Path, supervisor: Supervisor
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        plan = plan_of(taken.getsockname()[1], lasts_s=1.0)
+        fleet = Fleet(plan, supervisor, tmp_path, LoadedSite("127.0.0.1", 1, tmp_path))
+        with pytest.raises(ServiceError, match="another run may listen there"):
+            fleet.run()
+    assert len((tmp_path / "master.log").read_text().splitlines()) == 1
+
+
+def test_a_run_that_is_interrupted_sends_its_workers_home_and_the_load_ends(
     tmp_path: Path, serve: Callable[[Reply], FakeSite], supervisor: Supervisor
 ) -> None:
     port = free_port()
-    plan = plan_of(port, lasts_s=3.0)
-    workers = start_workers(supervisor, port, tmp_path, 2)
+    plan = plan_of(port, lasts_s=60.0, generators=1)
+    (worker,) = start_workers(supervisor, port, tmp_path, 1)
     site = LoadedSite("127.0.0.1", serve(lambda *_: ACCEPTED).port, tmp_path)
 
-    def lose_one(elapsed_s: float) -> None:
-        if elapsed_s > 1.0 and workers[0].poll() is None:
-            os.killpg(workers[0].pid, signal.SIGKILL)  # the machine is gone, generator and all
+    def interrupt(elapsed_s: float) -> None:
+        if elapsed_s > 0.3:
+            raise Interrupted("interrupted by SIGINT")
 
-    report = Fleet(plan, supervisor, tmp_path, site).run(on_tick=lose_one)
-    assert len(report.lost) == 1
-    assert report.ended_early == report.lost
-    assert report.in_flight_mean is None
-    (kept,) = set(planned_votes(plan)) - set(report.lost)
-    assert len(ledger_of(tmp_path)) == planned_votes(plan)[kept]
-    assert workers[1].wait(10) == 0
+    with pytest.raises(Interrupted):
+        Fleet(plan, supervisor, tmp_path, site).run(on_tick=interrupt)
+    assert worker.wait(10) == Exit.OK
 
 
 def test_workers_that_do_not_come_are_waited_for_no_longer_than_the_plan_says(
     tmp_path: Path, supervisor: Supervisor
 ) -> None:
     port = free_port()
-    plan = plan_of(port, lasts_s=1.0, patience_s=4.0)
+    plan = plan_of(port, lasts_s=1.0, patience_s=1.0)
     fleet = Fleet(plan, supervisor, tmp_path, LoadedSite("127.0.0.1", 1, tmp_path))
     with pytest.raises(ServiceError, match="0 of 2 workers came"):
         fleet.run()

@@ -7,7 +7,7 @@ from typing import Final
 
 import click
 
-from harness.errors import Exit, Interrupted, PlanError
+from harness.errors import Exit, Interrupted, ServiceError
 from harness.load.request import ALLOW_TARGET
 from harness.plan import memcached_host
 from harness.services.interruption import interruptible
@@ -48,11 +48,13 @@ def worker(master: str, allow_target: str | None, loads: int | None) -> int:
                 while child.poll() is None:
                     child.wait(LOOK_S)
                 child.stop(0)
+                supervisor.remove(folder)
+                if child.poll() == Exit.INCONCLUSIVE:  # no load came; one may yet
+                    continue
                 if child.poll():
-                    raise PlanError(f"--master {master}: {child.log_tail()}")
+                    raise ServiceError(f"--master {master}: {child.log_tail()}")
                 played += 1
                 click.echo(f"load {played} over after {monotonic() - begun_s:.0f} s")
-                supervisor.remove(folder)
     except Interrupted:
         click.echo("stopped")
     return Exit.OK

@@ -10,6 +10,7 @@ the exchange that was answered most quickly gives the difference to within half 
 the worker turns its ledger's times into the master's.
 """
 
+import signal
 import sys
 import time
 from collections import defaultdict
@@ -20,9 +21,11 @@ import gevent
 import msgspec
 from gevent.event import Event
 from locust.env import Environment
+from locust.exception import RPCError
 from locust.rpc.protocol import Message
 from locust.runners import STATE_MISSING, MasterRunner
 
+from harness import __version__
 from harness.errors import Exit
 from harness.load.order import TRANSFER_S, MasterOrder
 from harness.load.shard import POLL_S, Shard
@@ -48,6 +51,7 @@ class Master:
         self._shards: dict[str, Shard] = {}  # by worker
         self._clocks: dict[str, list[tuple[int, int]]] = defaultdict(list)  # duration, difference
         self._asked_ns: dict[str, int] = {}
+        self._versions: dict[str, str] = {}
         self._answered = Event()
         self._ready: set[str] = set()
         self._done: set[str] = set()
@@ -73,6 +77,12 @@ class Master:
         workers = sorted(worker.id for worker in self._runner.clients.ready)[:wanted]
         self._shards = dict(zip(workers, order.shards, strict=True))
         differences = {worker: self._difference_ns(worker) for worker in workers}
+        for worker in workers:
+            if (theirs := self._versions.get(worker, "another")) != __version__:
+                return (
+                    f"{worker} plays with pollstorm {theirs}, and this is {__version__}; "
+                    "install the same on both machines"
+                )
         for worker, shard in self._shards.items():
             told = {"shard": msgspec.json.encode(shard), "difference_ns": differences[worker]}
             self._runner.send_message(SHARD, told, worker)
@@ -115,6 +125,7 @@ class Master:
         now_ns, asked_ns = time.monotonic_ns(), self._asked_ns[msg.node_id]
         middle_ns = (asked_ns + now_ns) // 2
         self._clocks[msg.node_id].append((now_ns - asked_ns, msg.data["now_ns"] - middle_ns))
+        self._versions[msg.node_id] = msg.data.get("version", "of long ago")
         self._answered.set()
 
     def _on_ready(self, msg: Message, **_: Any) -> None:
@@ -145,7 +156,18 @@ def _within(limit_s: float, condition: Any) -> bool:
 
 def main(path: Path) -> int:
     order = msgspec.json.decode(path.read_bytes(), type=MasterOrder)
-    master = Master(order)
+    try:
+        master = Master(order)
+    except RPCError as error:
+        print(
+            f"cannot listen on {order.host}:{order.port}: {error}; another run may listen there, "
+            "--listen names another port",
+            file=sys.stderr,
+        )
+        return Exit.FAILED
+    # Who is told to end sends the workers home first; they would go on loading the site.
+    ended = SystemExit(Exit.INTERRUPTED)
+    gevent.signal_handler(signal.SIGTERM, gevent.kill, gevent.getcurrent(), ended)
     try:
         wrong = master.play()
     finally:

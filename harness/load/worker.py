@@ -16,10 +16,12 @@ import gevent
 import msgspec
 import numpy as np
 from gevent.event import Event
+from locust import runners
 from locust.env import Environment
 from locust.rpc.protocol import Message
 from locust.runners import WorkerRunner
 
+from harness import __version__
 from harness.errors import Exit
 from harness.history.ledger import LEDGER_DTYPE
 from harness.load.master import CLOCK, DONE, LEDGER, READY, SHARD, START
@@ -29,6 +31,9 @@ from harness.run_folder import write_atomically
 PIECE_ROWS: Final = 4096  # 256 KiB of ledger in a message
 TIMES: Final = ("planned_ns", "taken_ns", "sent_ns", "answered_ns")
 END_S: Final = 5.0  # for a generator that was told to stop
+SILENCE_S: Final = 15
+"""Without a sign of life from a master that sends one each second; Locust's own minute is long to
+load a site that nobody watches any more."""
 
 
 class LoadWorker:
@@ -50,6 +55,11 @@ class LoadWorker:
             self._runner.register_message(kind, listener)
 
     @property
+    def has_played(self) -> bool:
+        """Whether a shard has come."""
+        return self._shard is not None
+
+    @property
     def has_ended(self) -> bool:
         """Whether the master has sent everybody home, or has gone."""
         return self.over.is_set() or len(self._runner.greenlet) == 0
@@ -64,9 +74,13 @@ class LoadWorker:
                 self._generator.kill()
 
     def _on_clock(self, msg: Message, **_: Any) -> None:  # noqa: ARG002
-        self._runner.send_message(CLOCK, {"now_ns": time.monotonic_ns()})
+        told = {"now_ns": time.monotonic_ns(), "version": __version__}
+        self._runner.send_message(CLOCK, told)
 
     def _on_shard(self, msg: Message, **_: Any) -> None:
+        if self._shard is not None:  # its master has died, and another came: that one's is lost
+            self.over.set()
+            return
         folder = self._folder
         given = msgspec.json.decode(msg.data["shard"], type=Shard)
         self._difference_ns = msg.data["difference_ns"]
@@ -114,7 +128,12 @@ class LoadWorker:
 
 
 def main(host: str, port: int, folder: Path) -> int:
-    worker = LoadWorker(host, port, folder)
+    """Exit code 3: no master came, or it had nothing to play."""
+    runners.MASTER_HEARTBEAT_TIMEOUT = SILENCE_S
+    try:
+        worker = LoadWorker(host, port, folder)
+    except ConnectionError:
+        return Exit.INCONCLUSIVE
     for number in (signal.SIGTERM, signal.SIGINT):
         gevent.signal_handler(number, worker.over.set)
     try:
@@ -122,7 +141,7 @@ def main(host: str, port: int, folder: Path) -> int:
             gevent.sleep(0.1)
     finally:
         worker.stop()
-    return Exit.OK
+    return Exit.OK if worker.has_played else Exit.INCONCLUSIVE
 
 
 if __name__ == "__main__":
