@@ -25,12 +25,17 @@ journal     the commands of site and flusher, each with its reply
 outcome     of an attempt: `acknowledged`, `refused` (written nowhere, for certain), `unknown`
 audit       ledger, journal and ballots put side by side: accounts and a verdict
 trial       one mode under the plan's load, once; a run consists of trials
+step        of a capacity study: a trial at a constant rate, passed or failed by the objectives
+duet        two versions of this project at once under the same load, compared slice by slice
+target      a vote server of somebody else's, which is loaded and audited, not run
+worker      another machine that plays a share of the load; in `site.workers` a process of the site
 schedule    the order in which the commands of several processes happen; one that loses a vote is
             a *witness*
 fault       a trouble made on purpose; the *timetable* holds when, or at which step of a protocol
 
 A reading order: `vote`, `protocol.classic`, `protocol.ticket`, `site.votes`, `flusher`,
-`load.arrivals`, `load.voter`, `history.journal`, `audit.accounts`, `trial`, `run`.
+`load.arrivals`, `load.voter`, `history.journal`, `audit.accounts`, `trial`, `run`; then what is
+built over a trial: `capacity.search`, `capacity.stand`, `capacity.study`, `gate.check`.
 """
 
 __version__ = "0.1.0"

@@ -117,6 +117,7 @@ def test_a_study_that_ends_before_its_first_step_says_so_on_its_page(
     with pytest.raises(ServiceError):
         study(order(tmp_path), Existing(), Quiet())
     assert kept(tmp_path).modes["direct"].steps == ()
+    assert not list((tmp_path / "study" / "figures").iterdir())  # nothing is known to be drawn
     assert "no memcached" in (tmp_path / "study" / "index.html").read_text()
 
 

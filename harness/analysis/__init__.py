@@ -1,4 +1,5 @@
-"""Figures of a trial: latencies, rates, and whether the measurement is sound.
+"""Figures of trials: latencies, rates, backlogs, and whether the measurement is sound; how rates
+grow with processes (`scalability`), and what pairs of slices prove (`duet`).
 
 Everything is read from the histories; nothing here judges the votes (see `harness.audit`).
 """

@@ -1,5 +1,5 @@
 """Capacity planning: how much each mode can take within its objectives, and how to size it.
 
-`search` is the strategy, `steps` plays one rate, `study` puts modes, budget and parts together.
-Everything is measured by whole trials, with the audit of every run.
+`search` is the strategy, `stand` plays and judges one rate, `study` puts modes, budget and parts
+together. Everything is measured by whole trials, with the audit of every run.
 """

@@ -24,7 +24,7 @@ CELL_IN: Final = 0.42
 
 def figures(result: CapacityResult) -> list[Shown]:
     """Those for which there is something to show."""
-    shown = [_capacities(result), _responses(result)]
+    shown = [_capacities(result), _responses(result)] if _judged(result) else []
     if result.scaling:
         shown.append(_scaling(result))
     if result.break_even:
@@ -34,16 +34,25 @@ def figures(result: CapacityResult) -> list[Shown]:
     return shown
 
 
+def _judged(result: CapacityResult) -> list[str]:
+    """The modes of which a rate was tried; of others nothing is known that could be drawn."""
+    return [
+        name
+        for name, mode in result.modes.items()
+        if any(step.verdict != "invalid" for step in mode.steps)
+    ]
+
+
 def _looks(names: Sequence[str]) -> dict[str, Series]:
     return {name: series(number) for number, name in enumerate(names)}
 
 
 def _capacities(result: CapacityResult) -> Shown:
-    looks = _looks([*result.modes])
+    looks = _looks(_judged(result))
 
     def paint(figure: Figure) -> None:
         axes = figure.subplots()
-        names = [*result.modes][::-1]
+        names = [*looks][::-1]
         for place, name in enumerate(names):
             bounds, look = result.modes[name].capacity_per_s, looks[name]
             lower = bounds.lower or 0.0
@@ -64,7 +73,7 @@ def _capacities(result: CapacityResult) -> Shown:
         axes.xaxis.set_major_formatter(TICKS)
         axes.margins(x=0.12)
 
-    height_in = 0.9 + 0.42 * len(result.modes)
+    height_in = 0.9 + 0.42 * len(looks)
     caption = (
         "Solid: the highest rate that met every objective. Hatched: up to the lowest that failed. "
         "Dotted: up to where the load generator could be trusted; nothing failed there."
@@ -76,14 +85,14 @@ def _capacities(result: CapacityResult) -> Shown:
 
 
 def _responses(result: CapacityResult) -> Shown:
-    looks = _looks([*result.modes])
+    looks = _looks(_judged(result))
 
     def paint(figure: Figure) -> None:
         axes = figure.subplots()
-        for name, mode in result.modes.items():
-            look = looks[name]
+        for name, look in looks.items():
+            every = result.modes[name].steps
             steps = sorted(
-                (step for step in mode.steps if step.p99_ms and step.verdict != "invalid"),
+                (step for step in every if step.p99_ms and step.verdict != "invalid"),
                 key=lambda step: step.rate_per_s,
             )
             for passed in (True, False):
