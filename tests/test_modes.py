@@ -18,7 +18,7 @@ from harness.faults.timetable import Timetable, applicable
 from harness.history.journal import Journal, Role
 from harness.history.recorder import RECORDING_FAILED, Recorder
 from harness.modes.hands import ARMED_PAGE
-from harness.modes.mode import Answer, find_mode, known_modes
+from harness.modes.mode import Answer, find_mode, known_modes, require_memcached
 from harness.modes.queues import terms
 from harness.plan import Deployment, Plan, QueuePlan, Site
 from harness.protocol.queue import AfterPatience, DrainEnd, Terms
@@ -209,6 +209,9 @@ def test_too_few_memcached_daemons_are_a_plan_error(tmp_path: Path):
         plan=PLAN, mode="mirrored", memcached=("127.0.0.1:1",), database="mysql://u@h/n",
         folder=str(tmp_path),
     )  # fmt: skip
+    require_memcached(find_mode("direct"), 0)
+    with pytest.raises(PlanError, match="mode cached needs one memcached, and none is given"):
+        require_memcached(find_mode("cached"), 0)
     mode = find_mode("mirrored")
     with pytest.raises(PlanError, match="mode mirrored needs 2 memcached daemons, and 1 is given"):
         mode.session(alone, None)

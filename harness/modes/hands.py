@@ -43,7 +43,11 @@ class Hands:
             MetaClient(address, timeout_s, breaker_of(address, timeout_s) if breakers else None)
             for address in deployment.memcached
         ]
-        self.cache = NamespacedCache(self.clients[0], plan.queue.prefix, separator="-")
+        self.cache = (
+            NamespacedCache(self.clients[0], plan.queue.prefix, separator="-")
+            if self.clients
+            else None
+        )
         """What beside the queue lies on the first daemon; it heeds the client's breaker."""
         page = Path(deployment.folder) / ARMED_PAGE
         armed = ArmedPage(page) if page.exists() else None

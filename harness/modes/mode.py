@@ -152,7 +152,7 @@ def voided_by(mode: Mode, plan: Plan) -> tuple[str, ...]:
 
 def require_memcached(mode: Mode, addresses: int, plan: Plan | None = None) -> None:
     """Raises PlanError when so many memcached daemons are too few for the mode."""
-    needed = daemons_of(mode, plan)
+    needed = daemons_of(mode, plan) if mode.protocol(Terms()).needs_memcached else 0
     if addresses < needed:
         daemons = "one memcached" if needed == 1 else f"{needed} memcached daemons"
         raise PlanError(

@@ -25,7 +25,8 @@ class KeptTotals:
 
     def __init__(self, hands: Hands, plan: Plan) -> None:
         self._ballots = hands.ballots
-        self._cache = hands.cache.namespace(NAMESPACE, codec=CODEC)
+        cache = hands.cache
+        self._cache = None if cache is None else cache.namespace(NAMESPACE, codec=CODEC)
         # Nobody counts for longer than the database may take; who has waited so long counts not.
         self._waiting: Waiting = {
             "lease_s": calculation_s(plan),
@@ -41,7 +42,7 @@ class KeptTotals:
         not answer.
         """
         try:
-            if life_s is None:
+            if life_s is None or self._cache is None:
                 return _counted_now(self._ballots, poll)
             stale_s = STALE_S if life_s else 0
             totals = self._cache.get_or_set(
@@ -63,6 +64,7 @@ class KeptTotals:
         Any number of flushers may do that at one time. Raises Unavailable when memcached may
         hold older ones than of this call.
         """
+        assert self._cache is not None, "whoever drains has a queue in memcached"
         try:
             kept = self._cache.refresh(
                 poll.name, lambda: _counted_now(self._ballots, poll), ttl_s=0, **self._waiting

@@ -53,7 +53,8 @@ class VotingSession:
         self._records = min(naps, MOST_NAPS) + ROOM
         self._totals = KeptTotals(self._hands, plan)
         # A mode that counts totals for each page does not rely on memcached for anything.
-        polls = None if totals_life_s is None else polls_in(self._hands.cache)
+        cache = self._hands.cache if totals_life_s is not None else None
+        polls = None if cache is None else polls_in(cache)
         self._polls = PollBook(self._hands.ballots.link, polls, calculation_s(plan))
 
     def find_poll(self, name: str) -> Poll | None:

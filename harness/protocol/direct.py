@@ -25,4 +25,4 @@ def vote(_queue: Queue, message: bytes) -> Machine[Receipt]:
 
 def protocol(_terms: Terms) -> VotingProtocol:
     """The same under all terms."""
-    return VotingProtocol(vote)
+    return VotingProtocol(vote, needs_memcached=False)

@@ -45,7 +45,7 @@ WRITTEN_NOWHERE: Final = (Receipt.REFUSED, Receipt.OUT_OF_PATIENCE, Receipt.NO_M
 
 def guarded(protocol: VotingProtocol) -> VotingProtocol:
     """The protocol, with the guard before each vote that is its voter's only one."""
-    return protocol._replace(vote=partial(vote, protocol))
+    return protocol._replace(vote=partial(vote, protocol), needs_memcached=True)
 
 
 def vote(protocol: VotingProtocol, queue: Queue, message: bytes) -> Machine[Receipt]:

@@ -105,6 +105,7 @@ class VotingProtocol(NamedTuple):
     vote: Callable[[Queue, bytes], Machine[Receipt]]
     drain: Callable[[Queue], Machine[Drained]] | None = None
     daemons: int = 1
+    needs_memcached: bool = True  # False: there need be none, neither for votes nor for totals
 
 
 def straight_to_database(message: bytes, *, copy: bool = False) -> Machine[Receipt]:
