@@ -170,7 +170,7 @@ def test_a_run_folder_is_never_overwritten(spike: tuple[Path, dict[str, Any]]):
 
 def test_a_starved_generator_makes_the_measurement_invalid(tmp_path: Path):
     """Far more than one generator process can send; the figures must not be believed."""
-    plan = plan_file(tmp_path, STEP.format(duration_s=1.0, peak_per_s=60_000.0))
+    plan = plan_file(tmp_path, STEP.format(duration_s=0.5, peak_per_s=60_000.0))
     finished = pollstorm("run", plan, "--out", "run", "--json", cwd=tmp_path)
     result = result_of(finished)
     assert result["verdict"]["measurement"] == "invalid"

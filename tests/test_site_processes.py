@@ -64,6 +64,14 @@ class RunningSite:
     def workers(self) -> list[psutil.Process]:
         return list(self.master.children())
 
+    def take_votes(self, workers: int) -> bool:
+        """Whether so many workers listen. One that is still starting would not hear a SIGTERM."""
+        try:
+            sockets = [socket for each in self.workers() for socket in each.net_connections("tcp")]
+        except psutil.NoSuchProcess:
+            return False
+        return sum(each.status == psutil.CONN_LISTEN for each in sockets) == workers
+
 
 def wait_until(condition: object, limit_s: float = START_LIMIT_S) -> None:
     assert callable(condition)
@@ -78,7 +86,7 @@ def site(tmp_path: Path) -> Iterator[RunningSite]:
     running = RunningSite(["tests.site_with_fake_mode", str(tmp_path)])
     started: list[psutil.Process] = []
     try:
-        wait_until(lambda: len(running.workers()) == 2)
+        wait_until(lambda: running.take_votes(2))
         started = running.workers()
         wait_until(running.is_ready)
         yield running
