@@ -84,16 +84,19 @@ def test_flags_that_contradict_each_other_are_refused(flags):
 
 
 @pytest.mark.services
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_a_search_with_one_line_and_exit_code_105(number):
+def test_a_signal_ends_a_search_with_one_line_and_exit_code_105():
     program = Path(sys.executable).with_name("pollstorm")
-    flags = ["explore", "ticket", "--writers", "3", "--readers", "3", "--drains", "3"]
-    search = subprocess.Popen([program, *flags], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    command = [program, "explore", "ticket", "--writers", "3", "--readers", "3", "--drains", "3"]
+    searches = {
+        number: subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
     time.sleep(SEARCHING_S)
-    search.send_signal(number)
-    told, complaint = search.communicate(timeout=LIMIT_S)
-    assert (search.returncode, told) == (Exit.INTERRUPTED, b"")
-    assert complaint.decode() == f"pollstorm: interrupted by {number.name}\n"
+    for number, search in searches.items():
+        search.send_signal(number)
+        told, complaint = search.communicate(timeout=LIMIT_S)
+        assert (search.returncode, told) == (Exit.INTERRUPTED, b"")
+        assert complaint.decode() == f"pollstorm: interrupted by {number.name}\n"
 
 
 def test_the_fatal_step_is_named_even_without_colours():

@@ -32,7 +32,7 @@ from harness.services.stack import Stack, start_stack
 from harness.services.targets import Existing
 from tests.test_services_stack import ballots, cast
 
-DOWN_S = 0.3
+DOWN_S = 0.2
 MEETS_WITHIN_S = 15.0
 ACKNOWLEDGED = (201, 202)
 PLAN = Plan(

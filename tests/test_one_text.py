@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LIMIT_S = 120.0  # a run of 2 s, with its services
+LIMIT_S = 120.0  # a run of 1 s, with its services
 WHOLE = "for number in range(1, pointer.number + 1):"
 BROKEN = "for number in range(1, pointer.number):"  # the last slot is never read
 SCENARIO = """
 scenario = "calm"
 modes = ["classic"]
-duration_s = 2.0
-arrivals = {curve = "trickle", trickle_per_s = 30.0}
+duration_s = 1.0
+arrivals = {curve = "trickle", trickle_per_s = 60.0}
 site = {workers = 1, threads = 2}
 """
 
