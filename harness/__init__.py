@@ -5,6 +5,8 @@ Words that mean one thing each, throughout:
 vote        what one voter wants counted; its `VoteId` comes from the client
 attempt     a request that carries a vote; a voter who tries again makes another
 ballot      the database's row for a vote; `deliveries` says how often the vote got there
+once-only   of a poll: each voter is counted once at most; a vote too many is refused at the door,
+            or else found at the count, and *rejected*
 mode        a way for votes to get to the database: `direct`, `cached`, and by a queue `classic`,
             `owned`, `ticket`, `mirrored`
 protocol    what a mode does to take a vote in and to drain its queue, written as generators

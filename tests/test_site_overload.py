@@ -32,9 +32,7 @@ NORMAL_AFTER_S = 5.0 if LONG_S else 1.5  # after the load's end
 REFUSED_WITHIN_MS = 500.0  # at the 99th percentile; a loaded machine, and 40 ms were measured
 LOOK_S = 0.05
 NS_PER_S = 1e9
-EACH_MS = (
-    50.0  # a vote takes, with a commit of 20 ms or three answers of memcached; 2 * 20 and some
-)
+EACH_MS = 50.0  # a vote takes, with a commit of 20 ms or three answers of memcached, and some more
 TAKEN = {"direct": 201, "ticket": 202}
 Floats: TypeAlias = npt.NDArray[np.float64]
 

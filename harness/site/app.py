@@ -14,7 +14,7 @@ from harness.site.body import Void
 from harness.site.cookie import Cookies, voters_key
 from harness.site.headers import Response
 from harness.site.health import Live, Ready
-from harness.site.metrics import METRICS, Exposition, Meters, Page
+from harness.site.metrics import METRICS, Exposition, MeterPage, Meters
 from harness.site.openapi import ADDRESS, Document
 from harness.site.pages import STATIC, Pages
 from harness.site.people import BallotBox, BallotPaper, People, PollList, ResultsOfPoll, people_app
@@ -75,7 +75,7 @@ def create_app(deployment: Deployment, mode: Mode) -> App:
     )
     sessions.connect()
     asking = Sessions(deployment, mode, 1, waiting=MOST_ASKING, wait_s=ASKING_WAIT_S, journal=False)
-    meters = Meters(Page(folder / METRICS, threads_of(plan)))
+    meters = Meters(MeterPage(folder / METRICS, threads_of(plan)))
     polls, question = Polls(sessions), Question(sessions)
     votes, results = Votes(sessions, meters, folder), Results(sessions, meters)
     resources: dict[str, object] = {

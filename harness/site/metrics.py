@@ -89,7 +89,7 @@ class Meter:
         row[_IN_FLIGHT] = 0
 
 
-class Page:
+class MeterPage:
     """This process's rows. The lock on the file lasts as long as its mapping."""
 
     def __init__(self, folder: Path, threads: int) -> None:
@@ -115,7 +115,7 @@ class Page:
 class Meters(threading.local):
     """The calling thread's meter."""
 
-    def __init__(self, page: Page) -> None:
+    def __init__(self, page: MeterPage) -> None:
         self.mine = page.lend()
 
 
