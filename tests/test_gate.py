@@ -1,17 +1,20 @@
 """The gate: what fails a check, what leaves it open, and how it says so."""
 
 import math
+from io import StringIO
 from pathlib import Path
 from random import Random
+from typing import cast
 from xml.etree import ElementTree as Xml
 
 import msgspec
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from rich.console import Console
 
 from harness.cli import pollstorm
-from harness.cli.check import margins_of
+from harness.cli.check import margins_of, print_check
 from harness.errors import Exit, PlanError
 from harness.gate import history, versions
 from harness.gate.check import MARGINS, Findings, Order, judge
@@ -205,6 +208,15 @@ def test_the_summary_names_every_figure_and_reason(result: CheckResult) -> None:
     ):
         assert word in text
     assert all(reason in text for reason in result.modes["ticket"].reasons)
+
+
+def test_the_table_has_every_figure_and_remark_in_80_columns(result: CheckResult) -> None:
+    console = Console(width=80, file=StringIO())
+    print_check(result, console)
+    text = cast(StringIO, console.file).getvalue()
+    assert "…" not in text
+    for word in ("baseline", "candidate", "margin", "not worse", "advice", "lost votes", "ticket"):
+        assert word in text
 
 
 def test_junit_counts_its_own_failures(result: CheckResult) -> None:

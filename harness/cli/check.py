@@ -159,13 +159,14 @@ def print_check(result: CheckResult, console: Console) -> None:
     """A line per figure, then the verdict and its reasons."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("mode", "figure"):
-        table.add_column(name, no_wrap=True)
+        table.add_column(name)
     for name in ("baseline", "candidate", "change", "margin"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("")
     for mode, found in result.modes.items():
-        for number, row in enumerate(rows(found)):
-            table.add_row("" if number else mode, *row)
+        for number, (figure, before, now, change, *others) in enumerate(rows(found)):
+            below = change.replace(" (", "\n(")  # so that 80 columns are enough
+            table.add_row("" if number else mode, figure, before, now, below, *others)
     console.print(table)
     found_at = [
         f"{mode} {name} {timed.detectable:.1%}"
