@@ -34,7 +34,7 @@ KEY = f"{PLAN.queue.prefix}-poll-{POLL.name}"
 
 
 class Database:
-    """In the place of the one behind `find_poll`."""
+    """In the place of the one behind `find_poll` and `list_polls`."""
 
     def __init__(self) -> None:
         self.polls = {POLL.name: POLL}
@@ -42,16 +42,24 @@ class Database:
         self.down = False
 
     def find(self, _link: Link, name: str) -> Poll | None:
+        self._answer()
+        return self.polls.get(name)
+
+    def list(self, _link: Link) -> tuple[Poll, ...]:
+        self._answer()
+        return tuple(self.polls.values())
+
+    def _answer(self) -> None:
         self.asked += 1
         if self.down:
             raise pymysql.OperationalError(2003, "down")
-        return self.polls.get(name)
 
 
 @pytest.fixture
 def database(monkeypatch: pytest.MonkeyPatch) -> Database:
     database = Database()
     monkeypatch.setattr(polls, "find_poll", database.find)
+    monkeypatch.setattr(polls, "list_polls", database.list)
     return database
 
 
@@ -103,6 +111,26 @@ def test_while_nobody_answers_an_old_poll_is_good_enough_and_is_rarely_asked_for
     assert database.asked == 2
     with pytest.raises(Unavailable):
         known.find("another")
+
+
+def test_the_list_is_remembered_and_an_old_one_is_good_enough_while_nobody_answers(
+    database: Database, clock: list[float]
+) -> None:
+    known = book(None)
+    assert [known.all() for _ in range(10)] == [(POLL,)] * 10
+    assert database.asked == 1
+    closed = POLL._replace(closed=True)
+    database.polls[POLL.name] = closed
+    clock[0] += NOTICED_WITHIN_S
+    database.down = True
+    assert [known.all() for _ in range(10)] == [(POLL,)] * 10
+    assert database.asked == 2
+    clock[0] += MEMORY_S
+    database.down = False
+    assert known.all() == (closed,)
+    database.down = True
+    with pytest.raises(Unavailable):
+        book(None).all()
 
 
 @pytest.mark.services

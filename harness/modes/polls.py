@@ -90,13 +90,14 @@ class PollBook:
         polls, until_s = self._all or ((), 0.0)
         if self._all and monotonic() < until_s:
             return polls
+        life_s = NOTICED_WITHIN_S
         try:
             polls = list_polls(self._link)
         except pymysql.MySQLError as error:
-            if self._all:
-                return polls
-            raise Unavailable(str(error)) from error
-        self._all = polls, monotonic() + NOTICED_WITHIN_S
+            if not self._all:
+                raise Unavailable(str(error)) from error
+            life_s = MEMORY_S  # or each page would cost a time-out, and votes wait for its session
+        self._all = polls, monotonic() + life_s
         return polls
 
     def _look_up(self, name: str, *, is_known: bool) -> Poll | None:
