@@ -200,16 +200,18 @@ def test_only_the_connections_of_slow_bodies_are_ended(
         assert in_time.answers == idle.answers == []
 
 
-def test_a_request_that_was_answered_meanwhile_is_left_alone_and_so_is_the_next(
-    listener: socket.socket, watcher: Watcher
+def test_a_request_that_was_answered_meanwhile_is_left_alone_and_so_are_all_others(
+    listener: socket.socket, watcher: Watcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    looked_at: list[int] = []
+    monkeypatch.setattr(slow_bodies, "_silent", lambda port: looked_at.append(port) or [])
     request, following = Request(listener), Request(listener)
     reader = Reader(request, following)
     (overdue,) = claimed = overdue_at(watcher, 0.0, LIMIT_S)
     request.client.sendall(b"at last")
     reader.await_turn(overdue.turn)
     cut_off(claimed, listener.getsockname()[1])
-    assert request.answers == following.answers == []
+    assert request.answers == following.answers == looked_at == []
     following.client.sendall(b"in time")
     reader.join(SOON_S)
     assert (reader.received, reader.refusals) == ([b"in time"], ["body-too-slow"])

@@ -132,11 +132,13 @@ class Watcher:
 
 def cut_off(overdue: list[Overdue], port: int) -> None:
     """Answer them, and end their connections, which are among those to the port."""
-    requests = [(_request_of(body), body.told) for body in overdue]
+    found = [(_request_of(body), body.told) for body in overdue]
+    requests = [(request, told) for request, told in found if request is not None]
+    if not requests:  # no answer, no mark: whatever bore one by chance would be ended
+        return
     before = dict(_silent(port))
     for request, told in requests:
-        if request is not None:
-            _answer(request, told)
+        _answer(request, told)
     sleep(WRITTEN_S)
     for descriptor, written in before.items():
         with suppress(OSError), _connection(descriptor) as connection:
