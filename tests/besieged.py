@@ -12,12 +12,14 @@ from time import monotonic
 from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+import pandas as pd
 import psutil
 from pymysql.cursors import Cursor
 
 from harness.database import schema
 from harness.database.ballots import read_ballots
 from harness.database.connections import connect
+from harness.database.voters import read_rejections
 from harness.modes.mode import find_mode
 from harness.plan import Deployment, MemcachedPlan, Plan, PollPlan, QueuePlan, Site
 from harness.services.flusher import Flushers, start_flushers
@@ -27,7 +29,7 @@ from harness.services.processes import Supervisor
 from harness.services.site import SiteServer, start_site
 from harness.vote import VOTER_NAME, Poll
 from tests.attacks import Attack, request, vote
-from tests.hostile_text import COOKIE, MAX_CHOICES, ONCE, POLL
+from tests.hostile_text import COOKIE, GENERATED, MAX_CHOICES, ONCE, POLL
 from tests.innocence import BUSY, PASSWORD, SECRET, let_out, require_innocent
 from tests.raw_http import End, Exchange, exchange
 
@@ -44,8 +46,6 @@ UNSURE = ("header", "framing", "truncated")  # where their bodies begin and end
 THANKED = re.compile(r"pollstorm-told=(stored|queued)\.")  # as people are
 COUNTED_OTHERWISE = 409  # what is drawn twice: an id with another choice, a voter with another id
 CHOICES = tuple(f"Friend {number}" for number in range(MAX_CHOICES))
-GENERATED = Poll("generated", "What does a schema let through?", CHOICES)
-"""Voted on by what cannot say afterwards which of its votes were acknowledged."""
 PLAN = Plan(
     scenario="siege",
     poll=PollPlan(name=POLL, question="Who goes there?", choices=CHOICES),
@@ -163,22 +163,28 @@ class Besieged:
         self._flushers = Flushers(())
 
     def require_only_wishes_counted(self) -> None:
-        """The ballots are the votes that were acknowledged, with what their voters wished."""
-        frame = read_ballots(self.deployment.database, QUERY_LIMIT_S)
-        frame = frame[frame["poll"] != GENERATED.name]
-        rows = frame[["poll", "choice", "voter"]].itertuples(index=False)
-        ballots = dict(zip(frame["vote"].tolist(), map(Wish._make, rows), strict=True))
-        once = [ballot.voter for ballot in ballots.values() if ballot.poll == ONCE]
-        assert len(once) == len(set(once)), "a voter has two ballots"
-        assert set(self._acknowledged) <= set(ballots), "acknowledged votes are missing"
-        assert set(ballots) - set(self._acknowledged) <= self._perhaps, "votes that nobody cast"
+        """The ballots are the votes that were acknowledged, with what their voters wished.
+
+        Or another vote with that id was there first, or one of that voter where she has only one.
+        """
+        ballots = wishes_of(read_ballots(self.deployment.database, QUERY_LIMIT_S))
+        rejected = wishes_of(read_rejections(self.deployment.database, QUERY_LIMIT_S))
+        told = self._acknowledged.items()
+        missing = {number: wishes for number, wishes in told if number not in ballots | rejected}
+        assert not missing, f"acknowledged votes are missing: {missing}"
+        ours = {number for number, wish in ballots.items() if wish.poll != GENERATED}
+        unasked = ours - set(self._acknowledged) - self._perhaps
+        assert not unasked, f"votes that nobody cast: {unasked}"
         altered = {
-            vote_id: ballots[vote_id]
-            for vote_id, wishes in self._acknowledged.items()
-            if wishes and ballots[vote_id] not in wishes and vote_id not in self._perhaps
+            number: (ballots[number], wishes)
+            for number, wishes in told
+            if wishes and number in ours - self._perhaps and ballots[number] not in wishes
         }
         assert not altered, f"counted with another wish: {altered}"
-        assert all(VOTER_NAME.fullmatch(ballot.voter) for ballot in ballots.values())
+        once = [wish.voter for wish in ballots.values() if wish.poll == ONCE]
+        assert len(once) == len(set(once)), "a voter has two ballots"
+        assert {wish.voter for wish in rejected.values()} <= set(once), "rejected without a ballot"
+        assert all(VOTER_NAME.fullmatch(wish.voter) for wish in ballots.values())
 
     def require_database_untouched(self) -> None:
         """No table, user or poll more or less; nothing changed that votes do not change."""
@@ -223,8 +229,9 @@ def besieged(
     memcached = start_memcached(supervisor, MemcachedPlan(), folder / "memcached.log")
     assert ask(memcached, f"set {CANARY} 0 0 5\r\nsings") == ["STORED"]
     with private_database(mariadb, f"siege_{mode}") as database:
-        for poll in (PLAN.poll.poll(), Poll(ONCE, "And who else?", CHOICES, once=True), GENERATED):
+        for poll in (PLAN.poll.poll(), Poll(GENERATED, "What?", CHOICES)):
             schema.create(database, poll)
+        schema.create(database, Poll(ONCE, "And who else?", CHOICES, once=True))
         work = folder / "work"
         work.mkdir()
         deployment = Deployment(
@@ -291,6 +298,12 @@ def ask(memcached: MemcachedServer, command: str) -> list[str]:
         while not received.endswith((b"END\r\n", b"STORED\r\n", b"ERROR\r\n")):
             received += connection.recv(65_536)
     return [line for line in received.decode().splitlines() if line != "END"]
+
+
+def wishes_of(votes: pd.DataFrame) -> dict[int, Wish]:
+    """By the votes' ids."""
+    rows = votes[["poll", "choice", "voter"]].itertuples(index=False)
+    return dict(zip(votes["vote"].tolist(), map(Wish._make, rows), strict=True))
 
 
 def wishes_in(attack: Attack, vote_id: int) -> set[Wish]:

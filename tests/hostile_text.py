@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 MARKER = "ZQmarkerQZ"  # no poll can be called so; voters can
 POLL = "besieged"
 ONCE = "besieged-once"
+GENERATED = "generated"  # for who cannot say afterwards which of its votes were acknowledged
 MAX_CHOICES = 100
 
 COMMANDS = (

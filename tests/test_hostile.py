@@ -19,8 +19,8 @@ from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
 from harness.services.mariadb import MariadbServer
 from harness.services.processes import Supervisor
 from tests.attacks import Attack, batches, request, vote
-from tests.besieged import GENERATED, Besieged, besieged
-from tests.hostile_text import COMMANDS, MARKER, ONCE, POLL, SQL, encoded, percent, wish
+from tests.besieged import Besieged, besieged
+from tests.hostile_text import COMMANDS, GENERATED, MARKER, ONCE, POLL, SQL, encoded, percent, wish
 
 pytestmark = pytest.mark.services
 
@@ -37,7 +37,7 @@ EXAMPLES = max(2, round(REQUESTS * GENERATED_SHARE / len(MODES) / 12))  # of som
 GENERATE_LIMIT_S = 3600.0  # for a million requests
 CONFIGURATION = {
     "cache": {"enabled": False},
-    "dictionaries": {"polls": {"values": [GENERATED.name]}},
+    "dictionaries": {"polls": {"values": [GENERATED]}},
     "parameters": {"path.poll": {"dictionary": "polls", "probability": 0.8}},
     "checks": {"not_a_server_error": {"expected-statuses": ["2xx", "3xx", "4xx", "503", "504"]}},
 }
@@ -66,7 +66,7 @@ def test_it_answers_as_its_document_says(site: Besieged, tmp_path: Path) -> None
     ]
     ended = subprocess.run(
         command,
-        env={**os.environ, "SCHEMATHESIS_HOOKS": "tests.whole_numbers"},
+        env={**os.environ, "SCHEMATHESIS_HOOKS": "tests.generated_votes"},
         cwd=ROOT,  # where Hypothesis finds its tables of characters, which take 3 s to make
         capture_output=True,
         text=True,
