@@ -20,7 +20,7 @@ from tests.test_simulation import plan
 
 DISASTERS = [  # with how many losses at least, that it shows something
     ("classic", "pause-holder", 1),
-    ("classic", "kill-holder", 5),
+    ("classic", "kill-holder", 1),
     ("classic", "kill-before-read", 30),
     ("classic", "kill-between-insert-and-commit", 200),
     ("classic", "kill-mariadb", 500),

@@ -6,7 +6,9 @@ from harness.cli.options import changes_of, settings_of
 from harness.errors import PlanError
 from harness.plan import Plan, with_changes
 
-FLAGS = dict.fromkeys(("peak", "workers", "threads", "flushers", "repeat", "seed"))
+FLAGS = dict.fromkeys(
+    ("peak", "workers", "threads", "flushers", "remote", "listen", "repeat", "seed")
+)
 
 
 def test_values_are_written_as_in_toml_and_words_may_stand_bare():
