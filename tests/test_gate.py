@@ -24,6 +24,7 @@ from harness.gate.outputs import MOST_ANNOTATIONS, annotations, junit, markdown,
 from harness.gate.versions import checked_out, working_copy
 from harness.history.ledger import LEDGER_DTYPE
 from harness.services.processes import Supervisor
+from tests.checkouts import needs_checkout
 
 COUNTS = Counts(
     memcached_commands=3,
@@ -309,6 +310,7 @@ def test_a_margin_that_cannot_be_read_is_refused(text: str) -> None:
         margins_of((text,))
 
 
+@needs_checkout
 def test_a_commit_is_checked_out_beside_the_working_copy(supervisor: Supervisor) -> None:
     here = working_copy()
     there = checked_out("HEAD", supervisor)
@@ -317,6 +319,7 @@ def test_a_commit_is_checked_out_beside_the_working_copy(supervisor: Supervisor)
     assert there.root != here.root
 
 
+@needs_checkout
 @pytest.mark.parametrize("reference", ["no-such-branch", "--help", ""])
 def test_an_unknown_commit_is_refused(reference: str, supervisor: Supervisor) -> None:
     with pytest.raises(PlanError, match="no such commit"):

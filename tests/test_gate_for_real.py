@@ -8,8 +8,9 @@ from harness.gate.check import MARGINS, Order, check
 from harness.gate.duet import SIDES, Tempo
 from harness.gate.versions import checked_out, working_copy
 from harness.services.processes import Supervisor
+from tests.checkouts import needs_checkout
 
-pytestmark = pytest.mark.services
+pytestmark = [pytest.mark.services, needs_checkout]
 
 ONCE = Tempo(rounds=1, warm_up_s=0.5, slice_s=0.5)
 PAIRS = 8  # the fewest; whether they can decide anything on a busy machine is not asked here
