@@ -23,7 +23,7 @@ _OF_DATABASE: Final = frozenset(get_args(DatabaseCommand))
 
 
 class Hands:
-    """One thread's connections. `execute` never raises for what memcached or the database does.
+    """One session's connections. `execute` never raises for what memcached or the database does.
 
     `daemons`: how many the protocol knows of. If that is one, the plan may have its keys spread.
     """

@@ -39,7 +39,7 @@ class Unavailable(Exception):
 
 
 class Session(Protocol):
-    """A mode at work in one thread of the site: its own connections, never shared."""
+    """A mode at work on one request of the site at a time: its own connections, never shared."""
 
     def find_poll(self, name: str) -> Poll | None:
         """The poll of that name. Raises Unavailable when nobody can say."""
@@ -101,7 +101,7 @@ class Mode(Protocol):
         """What it does with a vote, and how it drains."""
 
     def session(self, deployment: Deployment, journal: Journal | None) -> Session:
-        """A session for the calling thread; connects when first used."""
+        """A session, for one thread at a time; connects when first used."""
 
     def drain(self, deployment: Deployment, journal: Journal | None) -> Drain:
         """What a flusher works with; only called if it queues."""

@@ -28,7 +28,7 @@ ANSWERS: Final = {
 
 
 class VotingSession:
-    """One thread's hands, and the protocol that they follow."""
+    """One session's hands, and the protocol that they follow."""
 
     def __init__(
         self,
