@@ -21,7 +21,7 @@ from harness.protocol.drive import drive
 from harness.protocol.queue import Queue, Receipt, Terms
 from harness.protocol.ticket import protocol
 from harness.services.memcached import start_memcached
-from harness.services.processes import Supervisor
+from harness.services.processes import Supervisor, wait_until
 
 TIMEOUT_S = 0.3
 OPEN_NS = round(OPEN_S * 1e9)
@@ -157,6 +157,12 @@ def test_a_connection_that_merely_broke_opens_nothing(breaker: Breaker):
     assert not breaker.is_open
 
 
+def all_threads_stand(pid: int) -> bool:
+    """A stop is carried out by each thread for itself, when it next runs."""
+    stats = [stat.read_text() for stat in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return all(stat.rpartition(") ")[2].startswith("T") for stat in stats)
+
+
 @pytest.mark.services
 def test_of_many_votes_at_a_stopped_memcached_one_pays_the_time_out(
     supervisor: Supervisor, tmp_path: Path
@@ -187,6 +193,7 @@ def test_of_many_votes_at_a_stopped_memcached_one_pays_the_time_out(
     with ThreadPoolExecutor(4) as voters:
         assert {receipt for receipt, _ in voters.map(voted, range(20))} == {Receipt.QUEUED}
         os.kill(memcached.child.pid, signal.SIGSTOP)
+        assert wait_until(lambda: all_threads_stand(memcached.child.pid), 5)
         try:
             begin_s = monotonic()
             first = voters.submit(voted, 0).result()
