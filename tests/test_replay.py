@@ -72,8 +72,8 @@ def test_real_daemons_lose_what_a_protocol_without_one_of_its_steps_loses(
     assert replay.run() == Replayed(witness.lost, witness.doubled)
 
 
-def test_in_a_memcached_of_others_nothing_is_changed_and_nothing_stays(tmp_path, memcached):
-    memcached.wipe()
+def test_in_a_memcached_of_others_nothing_is_changed_and_nothing_stays(tmp_path, supervisor):
+    memcached = start_memcached(supervisor, MemcachedPlan(), tmp_path / "log")  # holds nothing
     witness = witness_of(tmp_path, classic.protocol, takeovers=0, wipe=True)
     with closing(client_of(memcached.address)) as others:
         others.set("theirs", b"kept", noreply=False)
@@ -82,6 +82,7 @@ def test_in_a_memcached_of_others_nothing_is_changed_and_nothing_stays(tmp_path,
         assert replayed == Replayed(witness.lost, witness.doubled)
         assert others.get("theirs") == b"kept"
         assert others.stats()[b"curr_items"] == 1
+    memcached.stop()
 
 
 def test_a_memcached_that_stands_still_or_is_gone_is_a_disagreement_and_soon(tmp_path):

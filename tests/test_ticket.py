@@ -177,6 +177,32 @@ def test_the_head_never_passes_a_slot_that_is_neither_filled_nor_closed():
         assert InsertBallots([b"a"], (Move("poll-queue", HEAD, FIRST),)) in asked
 
 
+@pytest.mark.parametrize("unheard", [LOST, UNREACHABLE])
+def test_a_queue_of_which_a_slot_is_not_answered_for_is_not_called_empty(unheard):
+    """One of several daemons is dead, and the pointer lies on another."""
+    current = [number(SECOND), parts(number(HEAD)), parts(unheard, value(b"b"))]
+    asked, result = drained(current)
+    assert result.end is DrainEnd.NO_MEMCACHED
+    assert not [c for c in asked if isinstance(c, InsertBallots)]
+    old = [number(NEXT_EPOCH), parts(number(HEAD), number(NEXT_EPOCH)), parts(MISSING, unheard)]
+    asked, result = drained([*old, OK, parts(OK), OK])
+    assert result.end is DrainEnd.COMMITTED  # the first slot was closed and can be passed
+    assert drained([number(NEXT_EPOCH), old[1], parts(unheard, MISSING)])[1].end is (
+        DrainEnd.NO_MEMCACHED
+    )
+
+
+def test_of_two_queues_one_that_is_answered_for_is_enough_to_call_both_empty():
+    stuck = [number(FIRST), parts(number(HEAD)), parts(UNREACHABLE)]
+    empty = [number(HEAD), parts(number(HEAD))]
+    for replies, end in (
+        ([*stuck, *empty], DrainEnd.EMPTY),
+        ([*empty, *stuck], DrainEnd.EMPTY),
+        ([*stuck, *stuck], DrainEnd.NO_MEMCACHED),
+    ):
+        assert play(mirrored.drain(QUEUE, terms=TERMS), replies)[1].end is end
+
+
 def test_a_head_that_has_moved_meanwhile_means_that_others_counted_and_nothing_is_freed():
     asked, result = drained([number(FIRST), parts(number(HEAD)), parts(value(b"a")), EXISTS])
     assert result.end is DrainEnd.OVERTAKEN

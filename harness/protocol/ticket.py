@@ -92,11 +92,12 @@ OPENING_LIMIT_S: Final = 30  # far less than the database remembers epochs that 
 
 
 class Found(NamedTuple):
-    """What lies behind a queue's heads. `failure`: why nothing could be read."""
+    """What lies behind a queue's heads. `failure`: why nothing of it could be read."""
 
     messages: Sequence[bytes] = ()
     slots: Sequence[int] = ()  # where the messages lie
     moves: tuple[Move, ...] = ()
+    stuck: bool = False  # before a slot of which nobody knows whether it is filled or closed
     failure: DrainEnd | None = None
 
 
@@ -171,6 +172,8 @@ def search(queue: Queue, terms: Terms) -> Machine[Found]:
     for head in heads.parts:
         drawn = pointer.number if epoch_of(head.number) == current else None
         found = yield from search_epoch(queue, head.number, drawn, found, terms)
+    if found.stuck and not found.moves:
+        return Found(failure=DrainEnd.NO_MEMCACHED)
     return found
 
 
@@ -197,20 +200,24 @@ def search_epoch(
         if filled:
             late = yield Pipeline([Get(queue.slot(number)) for number in filled])
             slots |= dict(zip(filled, late.parts, strict=True))
-    messages, taken, last = list(found.messages), list(found.slots), head
+    messages, taken, last, stuck = list(found.messages), list(found.slots), head, found.stuck
     for number, slot in slots.items():
         if slot.status is not Status.OK:
-            break  # not known to be filled or closed, so the head stays before it
+            stuck = True  # the head stays before it
+            break
         if slot.value not in (b"", TOMBSTONE):
             messages.append(slot.value)
             taken.append(number)
         last = number
     moves = (*found.moves, Move(queue.name, head, last)) if last > head else found.moves
-    return Found(messages, taken, moves)
+    return Found(messages, taken, moves, stuck)
 
 
 def read(queue: Queue, head: int, drawn: int | None, writers: int) -> Machine[dict[int, Reply]]:
-    """The slots behind the head, by number, up to the last that was drawn, or else is filled."""
+    """The slots behind the head, by number, up to the last that was drawn, or else may be filled.
+
+    A search ends where a slot is not answered for: the head cannot pass that one.
+    """
     slots: dict[int, Reply] = {}
     if drawn is not None:
         numbers = range(head + 1, min(drawn, head + MOST_AT_ONCE) + 1)
@@ -223,10 +230,10 @@ def read(queue: Queue, head: int, drawn: int | None, writers: int) -> Machine[di
         numbers = range(head + len(slots) + 1, head + len(slots) + writers + 1)
         replies = yield Pipeline([Get(queue.slot(number)) for number in numbers])
         slots |= dict(zip(numbers, replies.parts, strict=True))
-        filled = [number for number in numbers if slots[number].status is Status.OK]
-        if not filled:
+        filled = [number for number in numbers if slots[number].status is not Status.MISSING]
+        last = filled[-1] if filled else last
+        if not filled or any(slots[number].status is not Status.OK for number in filled):
             break
-        last = filled[-1]
     return {number: slot for number, slot in slots.items() if number <= last}
 
 
