@@ -41,7 +41,7 @@ def test_a_change_well_within_the_margin_is_not_worse_however_significant() -> N
 
 
 def test_too_much_noise_for_the_margin_stays_undecided_and_says_what_could_be_found() -> None:
-    effect = compare([pairs(3, 0.0, count=10, noise=0.3)], 3)[0]
+    effect = compare([pairs(3, 0.0, count=12, noise=0.3)], 3)[0]
     assert effect.judgement is Judgement.UNDECIDED
     assert effect.detectable > 0.2
 
@@ -57,7 +57,7 @@ def test_the_same_pairs_and_seed_give_the_same_effect() -> None:
 
 
 def test_identical_slices_are_no_change() -> None:
-    effect = compare([Pairs("cpu", [2.0] * 10, [2.0] * 10, 0.05)], 1)[0]
+    effect = compare([Pairs("cpu", [2.0] * 12, [2.0] * 12, 0.05)], 1)[0]
     assert (effect.change, effect.p_value, effect.judgement) == (0.0, 1.0, Judgement.NOT_WORSE)
 
 
@@ -65,8 +65,8 @@ def test_identical_slices_are_no_change() -> None:
     ("baseline", "candidate", "why"),
     [
         ([1.0] * 9, [1.0] * 10, "9 values beside 10"),
-        ([1.0] * 7, [1.0] * 7, "8 are needed"),
-        ([1.0] * 9 + [0.0], [1.0] * 10, "positive"),
+        ([1.0] * 11, [1.0] * 11, "12 are needed"),
+        ([1.0] * 11 + [0.0], [1.0] * 12, "positive"),
     ],
 )
 def test_pairs_that_prove_nothing_are_refused(

@@ -1,6 +1,7 @@
 """The gate: what fails a check, what leaves it open, and how it says so."""
 
 import math
+from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
 from random import Random
@@ -15,13 +16,13 @@ from rich.console import Console
 
 from harness.cli import pollstorm
 from harness.cli.check import margins_of, print_check
-from harness.errors import Exit, PlanError
+from harness.errors import Exit, Interrupted, PlanError
 from harness.gate import history, versions
 from harness.gate.check import MARGINS, Findings, Order, judge
 from harness.gate.duet import SIDES, Duet, Slices, paired, pooled, sliced
 from harness.gate.outcome import CheckResult, Counts, ModeCheck, Side, Votes
 from harness.gate.outputs import MOST_ANNOTATIONS, annotations, junit, markdown, rows
-from harness.gate.versions import checked_out, working_copy
+from harness.gate.versions import Version, checked_out, working_copy
 from harness.history.ledger import LEDGER_DTYPE
 from harness.services.processes import Supervisor
 from tests.checkouts import needs_checkout
@@ -192,6 +193,28 @@ def result() -> CheckResult:
         candidate=Side(name="working copy", commit="def5678+"),
         modes=found,
     )
+
+
+def test_what_is_known_when_a_check_is_interrupted_is_kept_and_not_called_passed(
+    result: CheckResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def growing(*_: object) -> Iterator[dict[str, ModeCheck]]:
+        yield {"direct": result.modes["direct"]}
+        raise Interrupted("interrupted by SIGINT")
+
+    here = Version("working copy", "def5678", tmp_path)
+    monkeypatch.setattr("harness.cli.check.check_versions", growing)
+    monkeypatch.setattr("harness.cli.check.working_copy", lambda: here)
+    out = tmp_path / "out"
+    with pytest.raises(Interrupted, match=f"interrupted by SIGINT; what is known .* in {out}"):
+        invoked("check", "--calibrate", "--out", str(out))
+    kept = CheckResult.from_json((out / "check.json").read_bytes())
+    assert (list(kept.modes), kept.verdict) == (["direct"], "inconclusive")
+    assert kept.modes["direct"].verdict == "passed"
+    why = "It was stopped: interrupted by SIGINT."
+    assert why in (out / "summary.md").read_text()
+    assert Xml.fromstring((out / "junit.xml").read_bytes()).get("errors") == "1"
+    assert annotations(kept) == [f"::warning title=pollstorm check::{why}"]
 
 
 def test_one_failed_mode_fails_the_check(result: CheckResult) -> None:

@@ -9,7 +9,7 @@ Theory of operation
     for the worse matters; how certain the shift is by the bootstrap.
 
     Several figures are several chances of a false alarm: Holm's correction keeps the probability
-    of any at the level of one.
+    of any at the level of one. So is a second look with more pairs: each is at half the level.
 
 Sources
     Hodges and Lehmann, Estimates of Location Based on Rank Tests, Annals of Mathematical
@@ -28,11 +28,13 @@ from scipy import stats
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
-SIGNIFICANCE: Final = 0.01  # of any false alarm per check, over all its figures together
+SIGNIFICANCE: Final = 0.01  # of any false alarm per check, over all its figures and looks together
+LOOKS: Final = 2  # the pairs, and once more with as many again: two chances of a false alarm
+LEVEL: Final = SIGNIFICANCE / LOOKS
 CONFIDENCE: Final = 0.95  # of the interval that is shown and by which a check is inconclusive
 POWER: Final = 0.95  # with which the detectable effect would be found: 19 of 20
 RESAMPLES: Final = 2000  # the interval's ends are then steady to a tenth of its width
-FEWEST_PAIRS: Final = 8  # with fewer no signed-rank test can reach the level: 2**-7 > 0.005
+FEWEST_PAIRS: Final = 12  # with fewer the ranks of ten modes cannot reach it: 2**-11 > LEVEL / 20
 
 
 class Judgement(Enum):
@@ -98,7 +100,7 @@ def compare(figures: Sequence[Pairs], seed: int) -> list[Effect]:
                 _share(high),
                 p_value,
                 pairs.margin,
-                _share(_detectable(error, pairs.margin, SIGNIFICANCE / len(figures))),
+                _share(_detectable(error, pairs.margin, LEVEL / len(figures))),
                 _judge(estimate, high, p_value, np.log1p(pairs.margin)),
             )
         )
@@ -144,7 +146,7 @@ def _p_value(shifts: Floats) -> float:
 
 
 def _judge(estimate: float, high: float, p_value: float, margin: float) -> Judgement:
-    if p_value < SIGNIFICANCE and estimate > margin:
+    if p_value < LEVEL and estimate > margin:
         return Judgement.WORSE
     return Judgement.NOT_WORSE if high <= margin else Judgement.UNDECIDED
 

@@ -13,14 +13,15 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from harness.analysis.duet import FEWEST_PAIRS
 from harness.cli.progress import Audience, print_json
 from harness.cli.run import repeat_command
-from harness.errors import PlanError
+from harness.errors import PlanError, PollstormError
 from harness.gate import history
 from harness.gate.check import MARGINS, Order, check_counts
 from harness.gate.check import check as check_versions
 from harness.gate.outcome import SCHEMA_VERSION, CheckResult, Side
-from harness.gate.outputs import annotations, junit, markdown, rows, sentence
+from harness.gate.outputs import annotations, junit, markdown, reasons, rows, sentence
 from harness.gate.versions import checked_out, working_copy
 from harness.modes.mode import find_mode
 from harness.run_folder import write_atomically
@@ -52,7 +53,7 @@ Exit codes: 0 no worse, 99 worse, 3 undecided. docs/check.md says how it decides
 @click.option("--calibrate", is_flag=True, help="Instead: this version against itself.")
 @click.option("--modes", default="direct,ticket", show_default=True, metavar="A,B")
 @click.option(
-    "--pairs", type=click.IntRange(8, 1000), default=40, show_default=True, metavar="N",
+    "--pairs", type=click.IntRange(FEWEST_PAIRS, 1000), default=40, show_default=True, metavar="N",
     help="Slices of a second, of both versions at once.",
 )  # fmt: skip
 @click.option(
@@ -109,21 +110,31 @@ def check(
     with interruptible(), Supervisor() as supervisor:
         if stored:
             before = stored.candidate
-            found = check_counts(stored, candidate, order, supervisor, logs, told)
+            growing = check_counts(stored, candidate, order, supervisor, logs, told)
         else:
             other = candidate if against is None else checked_out(against, supervisor)
             before = Side(name=other.name, commit=other.commit)
-            found = check_versions((other, candidate), order, supervisor, logs, told)
-    result = CheckResult(
-        schema_version=SCHEMA_VERSION,
-        command=repeat_command(sys.argv[1:]),
-        started_utc=started_utc,
-        took_s=round(monotonic() - begun_s, 1),
-        baseline=before,
-        candidate=Side(name=candidate.name, commit=candidate.commit),
-        modes=found,
-    )
+            growing = check_versions((other, candidate), order, supervisor, logs, told)
+        result = CheckResult(
+            schema_version=SCHEMA_VERSION,
+            command=repeat_command(sys.argv[1:]),
+            started_utc=started_utc,
+            took_s=0.0,
+            baseline=before,
+            candidate=Side(name=candidate.name, commit=candidate.commit),
+            modes={},
+        )
+        stopped: PollstormError | None = None
+        try:
+            for known in growing:
+                result = msgspec.structs.replace(result, modes=known)
+        except PollstormError as error:
+            stopped = error
+            result = msgspec.structs.replace(result, stopped_by=str(error))
+    result = msgspec.structs.replace(result, took_s=round(monotonic() - begun_s, 1))
     _write(out, result)
+    if stopped:
+        raise type(stopped)(f"{stopped}; what is known so far is in {out}") from stopped
     if history_file:
         history.append(history_file, result)
     if as_json:
@@ -157,16 +168,16 @@ def margins_of(texts: tuple[str, ...]) -> dict[str, float]:
 
 def print_check(result: CheckResult, console: Console) -> None:
     """A line per figure, then the verdict and its reasons."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("mode", "figure"):
-        table.add_column(name)
+    table = Table(box=None, header_style="bold", pad_edge=False, collapse_padding=True)
+    table.add_column("figure", no_wrap=True)
     for name in ("baseline", "candidate", "change", "margin"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("")
     for mode, found in result.modes.items():
-        for number, (figure, before, now, change, *others) in enumerate(rows(found)):
+        table.add_row(f"[bold]{mode}[/]")
+        for figure, before, now, change, *others in rows(found):
             below = change.replace(" (", "\n(")  # so that 80 columns are enough
-            table.add_row("" if number else mode, figure, before, now, below, *others)
+            table.add_row(f"  {figure}", before, now, below, *others)
     console.print(table)
     found_at = [
         f"{mode} {name} {timed.detectable:.1%}"
@@ -182,9 +193,8 @@ def print_check(result: CheckResult, console: Console) -> None:
     console.print(
         f"\n[bold {style}]{result.verdict.capitalize()}.[/] {sentence(result)}", soft_wrap=True
     )
-    for mode, check in result.modes.items():
-        for reason in check.reasons:
-            console.print(f"  {mode}: {reason}", soft_wrap=True, highlight=False)
+    for about, reason, _ in reasons(result):
+        console.print(f"  {about}: {reason}", soft_wrap=True, highlight=False)
 
 
 def _write(out: Path, result: CheckResult) -> None:

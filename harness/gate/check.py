@@ -1,6 +1,6 @@
 """A check: two versions, mode by mode, first by what has no noise, then in a duet."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Final, NamedTuple
@@ -64,12 +64,14 @@ def check(
     supervisor: Supervisor,
     logs: Path,
     told: Callable[[str], None],
-) -> dict[str, ModeCheck]:
-    """Every mode's check. `told` hears what is being done. Raises PollstormError.
+) -> Iterator[dict[str, ModeCheck]]:
+    """Every mode's check, as far as it is known, each time that more is; the last is the whole.
 
-    A mode that the first pairs leave open is played once more, with as many again.
+    `told` hears what is being done. A mode that the first pairs leave open is played once more,
+    with as many again. Raises PollstormError.
     """
     found: dict[str, Findings] = {}
+    judged: dict[str, ModeCheck] = {}
 
     def duet(mode: str, seed: int) -> Duet:
         return play(
@@ -83,7 +85,8 @@ def check(
             counts[side] = count(version, mode, supervisor, logs)
         told(f"{mode}: both versions at once, {order.pairs} pairs of slices")
         found[mode] = Findings(counts, duet(mode, order.seed))
-    judged = judge(found, order)
+        judged = judge(found, order)
+        yield judged
     for mode in [name for name, result in judged.items() if result.verdict == "inconclusive"]:
         told(f"{mode}: undecided, {order.pairs} pairs more")
         before = found[mode].duet
@@ -93,8 +96,7 @@ def check(
         both = pooled([before, more])
         again = more._replace(votes=both.votes) if before.doubts else both
         found[mode] = found[mode]._replace(duet=again, extended=True)
-        judged = judge(found, order)
-    return judged
+        yield judge(found, order)
 
 
 def check_counts(
@@ -104,7 +106,7 @@ def check_counts(
     supervisor: Supervisor,
     logs: Path,
     told: Callable[[str], None],
-) -> dict[str, ModeCheck]:
+) -> Iterator[dict[str, ModeCheck]]:
     """What the version costs per vote, against what an earlier check counted for its candidate.
 
     Raises PlanError when that check had none of a mode.
@@ -114,7 +116,7 @@ def check_counts(
             raise PlanError(
                 f"--baseline: that check has no mode {mode}; it has {', '.join(stored.modes)}"
             )
-    found = {}
+    found: dict[str, Findings] = {}
     for mode in order.modes:
         told(f"{mode}: counting what a vote costs ({version.commit})")
         now = count(version, mode, supervisor, logs)
@@ -122,7 +124,7 @@ def check_counts(
         votes = msgspec.to_builtins(stored.modes[mode].votes["candidate"])
         then = msgspec.structs.replace(now, **votes, **before)
         found[mode] = Findings({"baseline": then, "candidate": now}, None)
-    return judge(found, order)
+        yield judge(found, order)
 
 
 def judge(found: Mapping[str, Findings], order: Order) -> dict[str, ModeCheck]:

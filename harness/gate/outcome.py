@@ -93,6 +93,7 @@ class CheckResult(msgspec.Struct, frozen=True, kw_only=True):
     baseline: Side
     candidate: Side
     modes: dict[str, ModeCheck]
+    stopped_by: str = ""  # what ended the check early; then it holds what was known by then
 
     @classmethod
     def from_json(cls, content: bytes) -> "CheckResult":
@@ -110,11 +111,12 @@ class CheckResult(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def verdict(self) -> Verdict:
-        """Failed if a mode failed; else inconclusive if one is."""
+        """Failed if a mode failed; else inconclusive if one is, or the check was stopped."""
         found = {mode.verdict for mode in self.modes.values()}
         if "failed" in found:
             return "failed"
-        return "inconclusive" if "inconclusive" in found or not found else "passed"
+        undecided = "inconclusive" in found or not found or self.stopped_by
+        return "inconclusive" if undecided else "passed"
 
     @property
     def exit_code(self) -> Exit:

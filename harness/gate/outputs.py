@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Final
 from xml.etree import ElementTree as Xml
 
-from harness.gate.outcome import CheckResult, ModeCheck, Timed
+from harness.gate.outcome import CheckResult, ModeCheck, Timed, Verdict
 from harness.report.notation import number
 
 MOST_ANNOTATIONS: Final = 10  # that GitHub shows of one step
@@ -39,8 +39,7 @@ def markdown(result: CheckResult) -> str:
     ]
     for mode, found in result.modes.items():
         lines += [f"| {mode} | {' | '.join(row)} |" for row in rows(found)]
-    reasons = list(_reasons(result))
-    lines += ["", *(f"* **{mode}**: {reason}" for mode, reason in reasons)]
+    lines += ["", *(f"* **{about}**: {reason}" for about, reason, _ in reasons(result))]
     lines += ["", f"Took {result.took_s:.0f} s. Repeat: `{result.command}`", ""]
     return "\n".join(lines)
 
@@ -58,22 +57,28 @@ def rows(found: ModeCheck) -> Iterator[tuple[str, str, str, str, str, str]]:
         remark = ("worse" if found.promises else "promises nothing") if now else ""
         yield f"{name} votes", f"{before}", f"{now}", f"{now - before:+}", "0", remark
     for name, timed in found.timed.items():
-        remark = timed.judgement if timed.decides else f"{timed.judgement}, advice only"
+        figure = f"{name} ms" if timed.decides else f"{name} ms (advice)"
         yield (
-            f"{name} ms", number(timed.baseline_ms), number(timed.candidate_ms), change(timed),
-            f"+{timed.margin:.0%}", remark,
+            figure, number(timed.baseline_ms), number(timed.candidate_ms), change(timed),
+            f"+{timed.margin:.0%}", timed.judgement,
         )  # fmt: skip
+
+
+def reasons(result: CheckResult) -> Iterator[tuple[str, str, Verdict]]:
+    """Why it is not passed: the mode or `check`, a sentence, and what it makes of the verdict."""
+    for mode, found in result.modes.items():
+        yield from ((mode, reason, found.verdict) for reason in found.reasons)
+    if result.stopped_by:
+        yield "check", f"It was stopped: {result.stopped_by}.", "inconclusive"
 
 
 def annotations(result: CheckResult) -> list[str]:
     """GitHub's workflow commands, one for each reason, failures first."""
-    found = [
-        f"::{LEVELS[result.modes[mode].verdict]} title=pollstorm {mode}::{_escaped(reason)}"
-        for mode, reason in sorted(
-            _reasons(result), key=lambda each: result.modes[each[0]].verdict != "failed"
-        )
+    found = sorted(reasons(result), key=lambda each: each[2] != "failed")
+    return [
+        f"::{LEVELS[verdict]} title=pollstorm {about}::{_escaped(reason)}"
+        for about, reason, verdict in found[:MOST_ANNOTATIONS]
     ]
-    return found[:MOST_ANNOTATIONS]
 
 
 def junit(result: CheckResult) -> bytes:
@@ -92,6 +97,9 @@ def junit(result: CheckResult) -> bytes:
         if tag:
             message = found.reasons[0] if found.reasons else found.verdict
             Xml.SubElement(case, tag, message=message).text = "\n".join(found.reasons)
+    if result.stopped_by:
+        case = _case(suite, "check", "stopped")
+        Xml.SubElement(case, "error", message=result.stopped_by)
     for attribute, tag in (("tests", "testcase"), ("failures", "failure"), ("errors", "error")):
         suite.set(attribute, str(sum(1 for _ in suite.iter(tag))))
     Xml.indent(suite)
@@ -101,10 +109,6 @@ def junit(result: CheckResult) -> bytes:
 
 def _case(suite: Xml.Element, mode: str, name: str) -> Xml.Element:
     return Xml.SubElement(suite, "testcase", classname=f"pollstorm.check.{mode}", name=name)
-
-
-def _reasons(result: CheckResult) -> Iterator[tuple[str, str]]:
-    return ((mode, reason) for mode, found in result.modes.items() for reason in found.reasons)
 
 
 def _percent(share: float) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import harness
-from harness.errors import PlanError
+from harness.errors import PlanError, RecordingError
 from harness.services.processes import Supervisor
 
 GIT_LIMIT_S: Final = 60.0  # an archive of a project this size takes well under a second
@@ -50,7 +50,9 @@ def checked_out(reference: str, supervisor: Supervisor) -> Version:
         ) from None
     folder = supervisor.temporary_directory()
     archive = _git(root, "archive", commit.decode().strip())
-    subprocess.run(["tar", "-x", "-C", str(folder)], input=archive, check=True)
+    done = subprocess.run(["tar", "-x", "-C", str(folder)], input=archive, capture_output=True)
+    if done.returncode:
+        raise RecordingError(f"{reference} cannot be unpacked into {folder}: {_last(done.stderr)}")
     if not (folder / "harness" / "cli" / "up.py").is_file():
         raise PlanError(f"--against {reference}: that version has no `pollstorm up` to start it by")
     return Version(reference, commit.decode().strip(), folder)
@@ -66,6 +68,10 @@ def _git(root: Path, *arguments: str) -> bytes:
     except subprocess.TimeoutExpired:
         raise PlanError(f"git {arguments[0]} took more than {GIT_LIMIT_S:g} s in {root}") from None
     if done.returncode:
-        why = done.stderr.decode(errors="replace").strip().splitlines()
-        raise PlanError(f"{root}: git {arguments[0]}: {why[-1] if why else 'failed'}")
+        raise PlanError(f"{root}: git {arguments[0]}: {_last(done.stderr)}")
     return done.stdout
+
+
+def _last(stderr: bytes) -> str:
+    """The last line of what a command complained."""
+    return next(reversed(stderr.decode(errors="replace").strip().splitlines()), "it failed")
