@@ -46,6 +46,7 @@ def test_a_packed_log_is_the_same(log: Path, tmp_path: Path) -> None:
         "time,count\n2026-10-10T13:00:00Z,5\n2026-10-10T13:00:03Z,7.5\n",
         "1000,5\n1003,7.5\n",
         "1003,7.5\n1000,2\n1000.9,3\n",
+        '"time","count"\r\n"1000", "5"\r\n\r\n"1003",7.5\r\n',
     ],
 )
 def test_a_table_of_times_and_counts_with_or_without_a_header(rows: str, tmp_path: Path) -> None:
@@ -63,9 +64,16 @@ def test_a_long_log_gets_longer_bins_and_loses_no_vote(tmp_path: Path) -> None:
     assert traffic.duration_s == pytest.approx(3600 * 24 * 365, rel=0.001)
 
 
-def test_a_few_strange_lines_are_left_out(tmp_path: Path) -> None:
-    path = tmp_path / "access.log"
-    path.write_text(LOG * 10 + "-- rotated --\n")
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("access.log", LOG.encode() * 10 + b"-- rotated --\n\xff\n"),
+        ("votes.csv", b"time,count\n" + b"1000,1\n" * 30 + b"1000,1,more\n1000\n1e18,1\n"),
+    ],
+)
+def test_a_few_strange_lines_are_left_out(name: str, content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
     assert sum(read_traffic(path).votes) == 30
 
 
@@ -73,12 +81,16 @@ def test_a_few_strange_lines_are_left_out(tmp_path: Path) -> None:
     ("name", "content", "match", "why"),
     [
         ("access.log", "nothing of a log\n", None, "1 of 1 lines cannot be read"),
-        ("access.log", "", None, "0 of 0 lines"),
+        ("access.log", "", None, "access.log is empty"),
         ("access.log", LOG, "DELETE", "no request matches 'DELETE'"),
-        ("access.log", LOG, "(((", "missing \\)"),
-        ("access.log", "\x00\xff\n" * 9, None, "9 of 9 lines|nvalid"),
+        ("access.log", LOG, "(((", "--match '\\(\\(\\(' is no regular expression: missing \\)"),
+        ("access.log", "\x00\xff\n" * 9, None, "9 of 9 lines"),
+        ("access.log", LOG + LOG.replace("browser", "\udcfcber"), None, "1 of 6 lines"),
         ("votes.csv", "10:00,many\n", None, "a time and a count"),
         ("votes.csv", "1000,-5\n", None, "1 of 1 lines"),
+        ("votes.csv", "1000,inf\n1001,nan\n", None, "2 of 2 lines"),
+        ("votes.csv", "1000,0\n1001,0\n", None, "all of its counts are 0"),
+        ("votes.csv", "1,1\n99999999999,1\n", None, "3171 years apart"),
         ("votes.csv", "1000,5\n", "POST", "no requests"),
         ("votes.csv.gz", "1000,5\n", None, "votes.csv.gz"),
     ],
@@ -87,14 +99,25 @@ def test_what_cannot_be_read_is_refused_with_a_reason(
     name: str, content: str, match: str | None, why: str, tmp_path: Path
 ) -> None:
     path = tmp_path / name
-    path.write_text(content)
+    path.write_text(content, errors="surrogateescape")
     with pytest.raises(PlanError, match=why):
         read_traffic(path, match)
 
 
-def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+def test_a_missing_file_is_refused_and_so_is_a_folder(tmp_path: Path) -> None:
     with pytest.raises(PlanError, match="no such file"):
         read_traffic(tmp_path / "none.log")
+    with pytest.raises(PlanError, match="is no file"):
+        read_traffic(tmp_path)
+
+
+def test_more_votes_than_anybody_plays_are_refused_by_the_name_of_their_file(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "votes.csv"
+    path.write_text("1000,1e300\n")
+    with pytest.raises(PlanError, match=r"votes\.csv: 1e\+300 votes in 1 s; no more"):
+        traffic_of({"traffic": path, "match": None, "scale": None})
 
 
 def test_a_plan_replays_it_scaled_and_can_be_written_and_read_again(log: Path) -> None:

@@ -12,7 +12,7 @@ import click
 from harness.errors import PlanError
 from harness.load.request import ALLOW_TARGET, Target
 from harness.load.traffic import Traffic, read_traffic
-from harness.plan import memcached_host
+from harness.plan import MOST, memcached_host
 from harness.services.targets import Existing
 
 MASTER: Final = "127.0.0.1:5557"  # Locust's own port
@@ -188,7 +188,13 @@ def traffic_of(flags: dict[str, Any]) -> Traffic:
     scale = 1.0 if flags["scale"] is None else flags["scale"]
     if not 0 < scale < math.inf:
         raise PlanError(f"--scale {scale:g}: give a number above 0")
-    return read_traffic(flags["traffic"], flags["match"]).scaled(scale)
+    traffic = read_traffic(flags["traffic"], flags["match"]).scaled(scale)
+    if max(traffic.votes) > MOST:
+        raise PlanError(
+            f"{flags['traffic']}: {max(traffic.votes):g} votes in {traffic.bin_s:g} s; "
+            f"no more than {MOST:g} are played, and --scale makes them fewer"
+        )
+    return traffic
 
 
 def existing_services(
