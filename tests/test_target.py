@@ -98,6 +98,21 @@ def test_without_its_ballots_nothing_is_said_about_its_votes(server: str, tmp_pa
     assert result["modes"]["target"]["latency_ms"]["p50"] > 0
 
 
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("ftp://127.0.0.1", "give it as http"),
+        ("http://[::1", "Invalid IPv6 URL"),
+        ("http://127.0.0.1:99999", "out of range"),
+        ("http://127.0.0.1/votes", "plan's table"),
+        ("http://me:secret@127.0.0.1", "plan's table"),
+    ],
+)
+def test_what_is_no_server_s_address_is_refused(url: str, why: str) -> None:
+    with pytest.raises(PlanError, match=why):
+        Target.from_url(url)
+
+
 def test_requests_are_made_as_that_server_takes_them() -> None:
     server = plan_from({"scenario": "x", "target": TARGET}, "test").target
     requests = ForeignRequests(

@@ -24,13 +24,18 @@ class Target(NamedTuple):
     @classmethod
     def from_url(cls, url: str) -> "Target":
         """The target of `http://host[:port]`. Raises PlanError for anything else."""
-        parts = urlsplit(url if "//" in url else f"//{url}", scheme="http")
         try:
+            parts = urlsplit(url if "//" in url else f"//{url}", scheme="http")
             port = parts.port or 80
         except ValueError as error:
             raise PlanError(f"host {url!r}: {error}") from None
         if parts.scheme != "http" or not parts.hostname:
             raise PlanError(f"host {url!r}: give it as http://127.0.0.1:8000")
+        if parts.path.strip("/") or parts.query or parts.fragment or parts.username:
+            raise PlanError(
+                f"host {url!r}: give no more than http://host:port; paths and headers are for the "
+                "plan's table [target]"
+            )
         return cls(parts.hostname, port)
 
     def require_allowed(self) -> None:
@@ -43,8 +48,8 @@ class Target(NamedTuple):
             raise PlanError(f"host {self.host!r} is unknown: {error.strerror}") from None
         if not all(ipaddress.ip_address(address[4][0]).is_loopback for address in found):
             raise PlanError(
-                f"{self.host} is not this machine; if it is yours to load, "
-                f"set {ALLOW_TARGET}={self.host}"
+                f"{self.host} is not this machine; if it is yours to load, name it with "
+                f"--allow-target {self.host}, or set {ALLOW_TARGET}={self.host}"
             )
 
 
