@@ -7,34 +7,38 @@ import numpy as np
 import pytest
 
 from harness.analysis.scalability import throughput
-from harness.capacity.breakeven import line_of
+from harness.capacity.breakeven import GRID, Pair, Setting, concluded, next_of
 from harness.capacity.outcome import (
     Bounds,
-    BreakEven,
     BreakEvenPoint,
     CapacityResult,
-    Estimate,
     ModeCapacity,
     ModeScaling,
+    Need,
     PatienceCell,
+    Range,
     ScalingPoint,
     Sizing,
     StepResult,
+    Trials,
 )
-from harness.capacity.page import patience_sentence, write_page
-from harness.capacity.patience import summarised
+from harness.capacity.page import write_page
+from harness.capacity.patience import CELLS, Cell, Loss, mapped, summarised
+from harness.capacity.scaling import fitted
 from harness.capacity.search import Try
 from harness.capacity.sizing import (
     LEAST_MIB,
     backlog_for,
+    drain_for,
+    headroom_of,
     memory_for,
     processes_for,
     shards_for,
     threads_for,
 )
 from harness.capacity.stand import Stand
-from harness.cli.capacity import forecast_of, parts_of, seconds
-from harness.errors import Exit, PlanError
+from harness.capacity.wording import break_even_rows, little_sentence, patience_sentence
+from harness.errors import Exit
 from harness.modes.mode import find_mode
 from harness.plan import Plan, Site
 from harness.services.processes import Supervisor
@@ -67,7 +71,7 @@ MODE = ModeCapacity(
     steps=(STEP,),
 )
 RESULT = CapacityResult(
-    schema_version=1,
+    schema_version=2,
     command="pollstorm capacity",
     started_utc="2026-01-01T00:00:00+00:00",
     slo=("p99<250ms", "lost=0"),
@@ -78,93 +82,207 @@ RESULT = CapacityResult(
 )
 
 
-def point(commit_ms: float, ratio: float) -> BreakEvenPoint:
+def point(
+    commit_ms: float,
+    *ratios: float,
+    readers: float = 1.0,
+    wait_us: int = 0,
+    undecided: bool = False,
+) -> BreakEvenPoint:
     return BreakEvenPoint(
-        commit_wait_us=0,
-        results_per_vote=1.0,
-        commit_ms=commit_ms,
-        direct_per_s=100.0,
-        queue_per_s=100.0 * ratio,
+        commit_wait_us=wait_us,
+        results_per_vote=readers,
+        commit_ms=Trials.of([commit_ms]),
+        direct_per_s=Trials.of([100.0] * len(ratios)),
+        queue_per_s=Trials.of([100.0 * ratio for ratio in ratios]),
+        advantages=ratios,
+        undecided=undecided,
     )
 
 
 def test_the_break_even_lies_between_the_points_where_the_lead_changes() -> None:
-    line = line_of([point(16.0, 2.0), point(1.0, 0.5), point(4.0, 1.0 / 2**0.5)], 1.0)
-    assert line.wins == "from"
-    assert line.from_commit_ms == pytest.approx(4.0 * 4 ** (1 / 3))
+    points = [point(16.0, 2.0), point(1.0, 0.5), point(4.0, 1.0 / 2**0.5)]
+    found = concluded("ticket", points, seed=1)
+    (line,) = found.over_commits
+    assert (line.wins, line.low_ms, line.high_ms) == ("from", pytest.approx(4), pytest.approx(16))
+    assert line.commit_ms == pytest.approx(4.0 * 4 ** (1 / 3))
+    assert found.noise is None  # one trial each
 
 
-def test_who_leads_at_every_point_wins_always() -> None:
-    assert line_of([point(1.0, 2.0), point(9.0, 3.0)], 1.0).wins == "always"
-    assert line_of([point(1.0, 0.2), point(9.0, 0.3)], 1.0).wins == "never"
-    assert line_of([], 1.0).wins == "never"
+def test_the_break_even_is_looked_for_over_the_share_of_readers_at_each_commit_latency() -> None:
+    points = [point(1.0, ratio, readers=r) for r, ratio in ((0.0, 0.5), (1.0, 2.0), (4.0, 3.0))]
+    points += [point(9.0, 3.0, readers=r, wait_us=10_000) for r in (0.0, 4.0)]
+    quick, slow = concluded("ticket", points, seed=1).over_readers
+    assert (quick.wins, quick.low_per_vote, quick.high_per_vote) == ("from", 0.0, pytest.approx(1))
+    assert quick.results_per_vote == pytest.approx(1 / 3)  # a quarter of all requests
+    assert (slow.wins, slow.commit_wait_us) == ("always", 10_000)
+    rows = break_even_rows(concluded("ticket", points, seed=1))
+    assert [row.wins for row in rows[-2:]] == [
+        "from 25 % (0.33 a vote)",
+        "at every share of results pages that was tried",
+    ]
 
 
-def cell(patience_s: float, stall_s: float, lost: float) -> PatienceCell:
+def test_a_point_of_which_the_loser_was_not_saturated_decides_nothing() -> None:
+    points = [point(1.0, 0.5), point(4.0, 2.0, undecided=True), point(16.0, 0.5)]
+    (line,) = concluded("ticket", points, seed=1).over_commits
+    assert (line.wins, line.low_ms, line.high_ms) == ("never", pytest.approx(16), None)
+    assert concluded("ticket", [point(4.0, 2.0, undecided=True)], seed=1).over_commits == ()
+
+    def took(acknowledged_per_s: float, of: float) -> StepResult:
+        return msgspec.structs.replace(STEP, acknowledged_per_s=acknowledged_per_s, rate_per_s=of)
+
+    assert Pair(took(99, of=100), took(200, of=400)).undecided
+    assert not Pair(took(99, of=200), took(399, of=400)).undecided
+    assert Pair(took(0, of=100), took(50, of=400)).advantage == 250  # one vote in five seconds
+
+
+def test_every_setting_is_tried_once_and_then_the_closest_races_again() -> None:
+    def pair(ratio: float) -> Pair:
+        return Pair(STEP, msgspec.structs.replace(STEP, acknowledged_per_s=399.0 * ratio))
+
+    pairs: dict[Setting, list[Pair]] = {}
+    for number, setting in enumerate(GRID):
+        assert next_of(pairs) == setting
+        pairs[setting] = [pair(2.0 if number != 5 else 1.1)]
+    assert next_of(pairs) == GRID[5]
+    pairs[GRID[5]] *= 2
+    assert next_of(pairs) == GRID[0]
+    assert next_of({setting: [pair(2.0)] * 5 for setting in GRID}) is None
+
+
+def cell(patience_s: float, stall_s: float, lost: int, rate_per_s: float = 100.0) -> PatienceCell:
     return PatienceCell(
         patience_s=patience_s,
         stall_s=stall_s,
-        rate_per_s=100.0,
+        rate_per_s=rate_per_s,
         lost=lost,
+        lost_most=lost,
         takeovers=1,
         trials=1,
         simulated=True,
     )
 
 
+GRID_OF_CELLS = [
+    *(cell(0.5, 0.3, 0), cell(1, 0.3, 0), cell(2, 0.3, 0), cell(4, 0.3, 0)),
+    *(cell(0.5, 1.2, 3), cell(1, 1.2, 2), cell(2, 1.2, 0), cell(4, 1.2, 0)),
+    *(cell(0.5, 2.4, 0), cell(1, 2.4, 5), cell(2, 2.4, 1), cell(4, 2.4, 0)),
+]
+WANTED = [Cell(each.patience_s, each.stall_s, each.rate_per_s) for each in GRID_OF_CELLS]
+
+
 def test_a_patience_is_recommended_only_if_no_longer_one_lost_a_vote() -> None:
-    grid = [cell(0.5, 0.3, 0), cell(1, 0.3, 0), cell(2, 0.3, 0), cell(4, 0.3, 0)]
-    grid += [cell(0.5, 1.2, 3), cell(1, 1.2, 2), cell(2, 1.2, 0), cell(4, 1.2, 0)]
-    grid += [cell(0.5, 2.4, 0), cell(1, 2.4, 5), cell(2, 2.4, 1), cell(4, 2.4, 0)]
-    found = summarised(grid)
+    found = summarised(GRID_OF_CELLS, WANTED)
     assert (found.recommended_s, found.never_below_s) == (4, 2)
     assert found.shortest_harmful_stall_s == 1.2
     assert patience_sentence(found) == (
-        "From 4 s on, no stall of up to 2.4 s lost a vote. "
+        "From 4 s on, no stall of up to 2.4 s lost a vote, in 3 simulated stalls. "
         "Never less than 2 s: then even a stall of 1.2 s loses some."
     )
 
 
 def test_without_any_loss_every_patience_will_do_and_with_too_many_none() -> None:
-    found = summarised([cell(0.5, 0.3, 0), cell(1, 0.3, 0)])
+    lossless = [cell(0.5, 0.3, 0), cell(1, 0.3, 0)]
+    wanted = [Cell(0.5, 0.3, 100.0), Cell(1, 0.3, 100.0)]
+    found = summarised(lossless, wanted)
     assert (found.recommended_s, found.never_below_s) == (0.5, None)
-    assert summarised([cell(0.5, 0.3, 1), cell(1, 0.3, 2)]).recommended_s is None
+    lossy = summarised([cell(0.5, 0.3, 1), cell(1, 0.3, 2)], wanted)
+    assert (lossy.recommended_s, lossy.never_below_s) == (None, None)
 
 
-def estimate(value: float) -> Estimate:
-    return Estimate(value=value, low=value, high=value)
+def test_what_a_missing_cell_leaves_open_is_not_recommended_and_no_line() -> None:
+    without = [each for each in GRID_OF_CELLS if (each.patience_s, each.stall_s) != (4, 1.2)]
+    found = summarised(without, WANTED)
+    assert (found.recommended_s, found.never_below_s) == (None, 2)
+    assert patience_sentence(found).endswith("Only 11 of 12 cells could be simulated in time.")
+    without = [each for each in GRID_OF_CELLS if (each.patience_s, each.stall_s) != (1, 0.3)]
+    found = summarised(without, WANTED)  # a shorter stall than 1.2 s may do harm, too
+    assert (found.recommended_s, found.never_below_s) == (4, None)
 
 
-def law(single: float, contention: float, coherency: float) -> ModeScaling:
-    best = np.sqrt((1 - contention) / coherency) if coherency else None
-    return ModeScaling(
-        points=(),
-        single_per_s=estimate(single),
-        contention=estimate(contention),
-        coherency=estimate(coherency),
-        best_processes=None if best is None else estimate(float(best)),
+def test_a_cell_is_the_mean_of_its_trials_and_the_measured_stand_beside_the_simulated() -> None:
+    losses = [Loss(CELLS[0], lost, lost, simulated=True) for lost in (0, 3, 0)]
+    simulated, measured = mapped([*losses, Loss(CELLS[0], 1, 1, simulated=False)]).cells
+    assert (simulated.lost, simulated.lost_most, simulated.trials) == (1.0, 3, 3)
+    assert (measured.lost, measured.trials, measured.simulated) == (1.0, 1, False)
+
+
+def law(single: float, contention: float, coherency: float, noise: float = 0.0) -> ModeScaling:
+    random = np.random.default_rng(1)
+    return fitted(
+        [
+            ScalingPoint(
+                processes=n,
+                offered_per_s=9e9,
+                acknowledged_per_s=float(
+                    throughput(np.array([float(n)]), single, contention, coherency)[0]
+                    * (1 + random.normal(0, noise))
+                ),
+                p50_ms=1,
+            )
+            for n in (1, 2, 3, 4, 6, 8)
+        ],
+        seed=1,
     )
 
 
+def just(value: int) -> Need:
+    return Need(value=value, low=value, high=value)
+
+
+SUSTAINED = Bounds(lower=100.0, upper=None)  # by one process
+
+
 def test_processes_are_the_fewest_that_take_the_rate_by_the_law() -> None:
-    assert processes_for(law(100.0, 0.0, 0.0), 350.0) == 4
-    found = processes_for(law(100.0, 0.1, 0.01), 250.0)
+    proportional = law(100.0, 0.0, 0.0)
+    assert processes_for(proportional, SUSTAINED, 1, 350.0, seed=1) == just(4)
+    between = Bounds(lower=100.0, upper=200.0)
+    found = processes_for(proportional, between, 1, 350.0, seed=1)
+    assert found == Need(value=4, low=2, high=4)
+    # Two were tried, and sustain half of what they take at saturation.
+    assert processes_for(proportional, SUSTAINED, 2, 340.0, seed=1) == just(7)
+    noisy = law(100.0, 0.05, 0.01, noise=0.05)
+    found = processes_for(noisy, SUSTAINED, 1, 350.0, seed=1)
     assert found is not None
-    rates = throughput(np.array([found - 1.0, found]), 100.0, 0.1, 0.01)
-    assert rates[0] < 250.0 <= rates[1]
+    assert found.high is not None
+    assert found.low <= found.value <= found.high
+    assert found.low < found.high
+    nearly = processes_for(noisy, SUSTAINED, 1, 390.0, seed=1)
+    assert nearly is not None
+    assert nearly.high is None  # some of the laws that might have been give no such number
 
 
 def test_no_number_of_processes_is_named_beyond_what_the_law_gives() -> None:
-    assert processes_for(law(100.0, 0.2, 0.05), 1000.0) is None
-    assert processes_for(ModeScaling(points=()), 1.0) is None
-    assert processes_for(None, 1.0) is None
+    steep = law(100.0, 0.2, 0.05)
+    assert processes_for(steep, SUSTAINED, 1, 1000.0, seed=1) is None
+    assert processes_for(steep, Bounds(lower=None, upper=1.0), 1, 1.0, seed=1) is None
+    assert processes_for(ModeScaling(points=()), SUSTAINED, 1, 1.0, seed=1) is None
+    assert processes_for(None, SUSTAINED, 1, 1.0, seed=1) is None
+
+
+def test_a_throughput_of_which_more_could_not_be_offered_is_no_point_of_the_law() -> None:
+    points = law(100.0, 0.1, 0.01).points
+    limited = [
+        msgspec.structs.replace(point, offered_per_s=point.acknowledged_per_s) for point in points
+    ]
+    assert "4 different numbers" in fitted([*points[:3], *limited[3:]], seed=1).without_law
+    assert fitted(points, seed=1).without_law == ""
 
 
 def test_threads_backlog_and_memory_follow_from_what_was_measured() -> None:
-    assert threads_for([STEP], 800.0, processes=2) == 40  # 800/s x 50 ms, twice, in two processes
-    assert threads_for([], 800.0, processes=2) == 4
-    assert backlog_for([STEP], 800.0, interval_s=0.5) == 480  # 240 at half the rate
-    assert backlog_for([STEP], 800.0, interval_s=2.0) == 1600
+    slower = msgspec.structs.replace(STEP, p99_ms=70.0, deepest_backlog=300)
+    # 800/s x 50 ms, twice, in two processes; and by the trials' p99
+    assert threads_for([STEP], 800.0, processes=2) == Need(value=40, low=40, high=40)
+    assert threads_for([STEP, slower], 800.0, processes=2) == Need(value=48, low=40, high=56)
+    assert threads_for([], 800.0, processes=2) == Need(value=4, low=4, high=4)
+    # 240 at half the rate
+    assert backlog_for([STEP, slower], 800.0, 0.5) == Need(value=600, low=480, high=600)
+    assert backlog_for([STEP], 800.0, interval_s=2.0).value == 1600
+    bounds = Bounds(lower=400.0, upper=600.0)
+    assert drain_for(Need(value=600, low=480, high=600), bounds) == Range(low=0.8, high=1.5)
+    assert headroom_of(bounds, 400.0) == Range(low=0.0, high=0.5)
+    assert headroom_of(Bounds(lower=400.0, upper=None), 200.0) == Range(low=1.0, high=None)
     plan = Plan(scenario="test")
     assert memory_for(plan, 100) == LEAST_MIB
     assert memory_for(plan, 1_000_000) > 2 * 96  # no chunk is smaller than 96 bytes
@@ -172,33 +290,8 @@ def test_threads_backlog_and_memory_follow_from_what_was_measured() -> None:
 
 def test_the_simulator_says_how_many_queues_a_forecast_takes() -> None:
     plan = Plan(scenario="test", slo=("p99<250ms",), site=Site(workers=2))
-    assert shards_for(plan, find_mode("ticket"), 100.0, processes=2) == 1
-
-
-@pytest.mark.parametrize(("text", "value"), [("90s", 90.0), ("6m", 360.0), ("0.5h", 1800.0)])
-def test_a_budget_is_read_with_its_unit(text: str, value: float) -> None:
-    assert seconds(text, "--budget") == value
-
-
-@pytest.mark.parametrize("text", ["", "6", "6 minutes", "-6m", "0s", "nanm"])
-def test_a_budget_without_a_time_is_refused(text: str) -> None:
-    with pytest.raises(PlanError, match="--budget"):
-        seconds(text, "--budget")
-
-
-def test_parts_are_played_in_their_order_with_the_search_first() -> None:
-    assert parts_of("patience,scaling", sized=False) == ("search", "scaling", "patience")
-    assert parts_of("search", sized=True) == ("search", "sizing")
-    with pytest.raises(PlanError, match="did you mean 'scaling'"):
-        parts_of("scalin", sized=False)
-    with pytest.raises(PlanError, match="--forecast"):
-        parts_of("sizing", sized=False)
-
-
-@pytest.mark.parametrize("text", ["", "lots", "0/s", "-5/s", "5/m"])
-def test_a_forecast_must_be_a_rate(text: str) -> None:
-    with pytest.raises(PlanError, match="--forecast"):
-        forecast_of(text, {"traffic": None, "match": None, "scale": None})
+    found = shards_for(plan, find_mode("ticket"), 100.0, workers=2)
+    assert found == Need(value=1, low=1, high=1)
 
 
 def test_a_study_is_inconclusive_while_a_lower_bound_is_not_confirmed() -> None:
@@ -212,33 +305,51 @@ def test_a_study_is_inconclusive_while_a_lower_bound_is_not_confirmed() -> None:
         assert result.exit_code == code
 
 
-def test_the_page_shows_every_part_that_there_is(tmp_path: Path) -> None:
-    points = tuple(
-        ScalingPoint(processes=n, offered_per_s=900, acknowledged_per_s=100.0 * n, p50_ms=1)
-        for n in range(1, 5)
-    )
-    whole = msgspec.structs.replace(
+def whole() -> CapacityResult:
+    return msgspec.structs.replace(
         RESULT,
         forecast_per_s=300.0,
-        scaling={"direct": msgspec.structs.replace(law(100.0, 0.1, 0.01), points=points)},
-        break_even=BreakEven(
-            queue="ticket",
-            points=(point(1.0, 0.5), point(9.0, 2.0)),
-            lines=(line_of([point(1.0, 0.5), point(9.0, 2.0)], 1.0),),
+        scaling={"direct": law(100.0, 0.1, 0.01, 0.02), "ticket": fitted([], seed=1)},
+        break_even=concluded("ticket", [point(1.0, 0.5, 0.51, 0.5), point(9.0, 2.0, 2.1)], seed=1),
+        patience=mapped(
+            [
+                Loss(Cell(0.5, 1.2, 100.0), 3, 1, simulated=True),
+                Loss(Cell(2.0, 1.2, 100.0), 0, 0, simulated=True),
+                Loss(Cell(2.0, 1.2, 100.0), 0, 0, simulated=False),
+            ]
         ),
-        patience=summarised([cell(0.5, 1.2, 3), cell(2, 1.2, 0)]),
         sizing={
             "ticket": Sizing(
-                fits=True, headroom=0.33, processes=2, threads=20, database_connections=46,
-                backlog_votes=480, memcached_mib=64, drain_s=1.2, shards=None,
+                fits=True,
+                headroom=Range(low=0.33, high=None),
+                processes=Need(value=2, low=2, high=None),
+                processes_by="law",
+                threads=Need(value=20, low=17, high=23),
+                database_connections=just(46),
+                backlog_votes=just(480),
+                memcached_mib=just(64),
+                drain_s=Range(low=1.0, high=1.2),
+                shards=None,
             )
         },
-    )  # fmt: skip
-    page = write_page(tmp_path, whole).read_text()
+    )
+
+
+def test_the_page_shows_every_part_that_there_is(tmp_path: Path) -> None:
+    page = write_page(tmp_path, whole()).read_text()
     for words in (
         "votes a second",
-        "ticket takes more votes from 3.00 ms up",
-        "Never less than 2 s",
+        "Little’s law: the requests",
+        "+1.0 %",
+        "with its Little’s-law residual",
+        "4 different numbers of processes are needed",
+        "1.00 ms to 9.00 ms",
+        "One trial’s ratio varies by about",
+        "2 of 48 cells",
+        "33.0 % or more",
+        "2 or more",
+        "17 to 23",
+        "1.00 to 1.20",
         "more than 16",
         "contention",
     ):
@@ -246,6 +357,15 @@ def test_the_page_shows_every_part_that_there_is(tmp_path: Path) -> None:
     assert len(list((tmp_path / "figures").glob("*.png"))) == 5
     bare = write_page(tmp_path, RESULT).read_text()
     assert "contention" not in bare
+
+
+def test_of_single_trials_the_page_says_that_their_noise_is_unknown(tmp_path: Path) -> None:
+    once = concluded("ticket", [point(1.0, 0.5), point(9.0, 2.0)], seed=1)
+    result = msgspec.structs.replace(RESULT, break_even=once)
+    assert "Each point was tried once only" in write_page(tmp_path, result).read_text()
+    idle = msgspec.structs.replace(STEP, in_flight_residual=None)
+    quiet = msgspec.structs.replace(MODE, steps=(idle,))
+    assert "No trial had" in little_sentence(msgspec.structs.replace(RESULT, modes={"a": quiet}))
 
 
 @pytest.mark.services

@@ -1,19 +1,25 @@
 """A study from its order to its folder, with steps that are made up: what it refuses, and keeps."""
 
+import errno
+import os
+from collections.abc import Iterator
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import msgspec
 import pytest
 from click.testing import CliRunner
 
+from harness.capacity import patience as patient
 from harness.capacity import study as studied
-from harness.capacity.outcome import CapacityResult, StepResult
+from harness.capacity.outcome import CapacityResult, PatienceMap, StepResult
+from harness.capacity.patience import Loss, patience
 from harness.capacity.search import Try
-from harness.capacity.study import LEAST_S, Order, study
+from harness.capacity.study import LEAST_S, Order, share_s, study
 from harness.cli import pollstorm
 from harness.errors import Exit, Interrupted, PlanError, PollstormError, ServiceError
-from harness.modes.mode import Mode
+from harness.modes.mode import Mode, find_mode
 from harness.plan import Plan, TargetPlan
 from harness.services.targets import Existing
 from tests.test_capacity import STEP
@@ -38,6 +44,10 @@ class MadeUp:
         self.played = 0
         self.ceiling_per_s: float | None = None
         self.usable_per_s = 0.7 * CEILING_PER_S
+        self.longest_s = 1.0
+
+    def has_time(self, ends_s: float, trials: int = 1) -> bool:  # noqa: ARG002
+        return True
 
     def measure_ceiling(self, mode: Mode) -> None:  # noqa: ARG002
         self.ceiling_per_s = CEILING_PER_S
@@ -121,6 +131,67 @@ def test_a_study_that_ends_before_its_first_step_says_so_on_its_page(
     assert "no memcached" in (tmp_path / "study" / "index.html").read_text()
 
 
+@pytest.mark.usefixtures("stand")
+def test_what_a_part_knows_when_it_is_interrupted_is_kept_and_shown(
+    stand: type[MadeUp], tmp_path: Path
+) -> None:
+    searched = study(order(tmp_path), Existing(), Quiet())
+    in_search = sum(len(mode.steps) for mode in searched.modes.values())
+    stand.ends, stand.after = Interrupted("interrupted by SIGINT"), in_search + 7
+    parts = ("search", "scaling", "break-even")
+    for known, after in (("What more processes bring", 7), ("When the queue wins", 45)):
+        stand.after = in_search + after
+        folder = tmp_path / str(after)
+        with pytest.raises(Interrupted):
+            study(order(folder, parts=parts), Existing(), Quiet())
+        assert kept(folder).scaling
+        assert known in (folder / "study" / "index.html").read_text()
+    assert kept(folder).break_even
+
+
+def test_simulated_cells_heed_the_time_and_those_before_an_interruption_stay(
+    stand: type[MadeUp], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = order(tmp_path).plan
+    one = patient.CELLS[0]
+    found: list[PatienceMap] = []
+
+    def cut_short(*_: Any) -> Iterator[Loss]:
+        yield Loss(one, 0, 0, simulated=True)
+        raise Interrupted("interrupted by SIGINT")
+
+    monkeypatch.setattr(patient, "_simulated", cut_short)
+    made_up: Any = stand(plan, keep=False)
+    with pytest.raises(Interrupted):
+        patience(made_up, [find_mode("classic")], tmp_path, monotonic() + 60, found.append)
+    assert (len(found[-1].cells), found[-1].recommended_s) == (1, None)
+    monkeypatch.undo()
+    begun_s = monotonic()
+    assert list(patient._simulated(plan, tmp_path / "cells", begun_s)) == []
+    assert monotonic() - begun_s < 5
+
+
+def test_a_full_disk_is_one_line_that_says_what_to_do(
+    stand: type[MadeUp], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand.ends, stand.after = ServiceError("MariaDB ended"), 3
+
+    def full(path: Path, _: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(studied, "write_atomically", full)
+    with pytest.raises(PollstormError) as told:
+        study(order(tmp_path), Existing(), Quiet())
+    assert told.value.exit_code == Exit.FAILED
+    assert "capacity.json: No space left on device; make room there" in str(told.value)
+
+
+def test_what_a_part_leaves_of_the_budget_goes_to_those_after_it() -> None:
+    parts = ("search", "scaling", "break-even", "patience")
+    assert [round(share_s(parts, part, 110.0)) for part in parts] == [40, 47, 82, 110]
+    assert share_s(("search",), "search", 110.0) == 110.0
+
+
 def test_a_budget_too_short_for_one_rate_is_refused_and_says_what_it_takes(
     tmp_path: Path,
 ) -> None:
@@ -140,25 +211,6 @@ def test_commits_of_an_existing_database_are_not_slowed_down(tmp_path: Path) -> 
     existing = Existing(database="mysql://a@127.0.0.1/b")
     with pytest.raises(PlanError, match="break-even"):
         study(order(tmp_path, parts=("search", "break-even")), existing, Quiet())
-
-
-@pytest.mark.parametrize(
-    ("arguments", "why"),
-    [
-        (["--modes", "tickt"], "did you mean 'ticket'"),
-        (["--modes", ","], "mode"),
-        (["--slo", "p99<soon"], "p99<soon"),
-        (["--budget", "20s"], "too short"),
-        (["--out", "."], "never overwritten"),
-        (["--out", "/proc/study"], "cannot make"),
-        (["nowhere"], "nowhere"),
-    ],
-)
-def test_flags_that_make_no_sense_are_refused(arguments: list[str], why: str) -> None:
-    with pytest.raises(PlanError, match=why):
-        CliRunner().invoke(
-            pollstorm, ["capacity", *arguments], catch_exceptions=False, standalone_mode=False
-        )
 
 
 def test_a_log_of_traffic_goes_by_both_names(tmp_path: Path) -> None:

@@ -14,14 +14,16 @@ from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import curve_fit
+from scipy.optimize import least_squares
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
 FEWEST_NUMBERS: Final = 4  # of processes: three terms, and one point that can contradict them
 CONFIDENCE: Final = 0.95
+TERMS: Final = 3
 RESAMPLES: Final = 200  # fits of a millisecond each; ends good to a tenth of the interval
 MOST_EVALUATIONS: Final = 10_000  # per fit, which takes some tens
+FEWEST_FITS: Final = RESAMPLES // 2  # of those: if more do not converge, the rest is a selection
 NO_COHERENCY: Final = 1e-6
 """κ below this puts the best number beyond a thousand processes: there is none."""
 
@@ -42,6 +44,7 @@ class Scaling(NamedTuple):
     coherency: Interval  # κ
     best_processes: Interval | None
     explained: float  # R²: the share of the variance that the law explains
+    drawn: tuple[tuple[float, ...], ...]  # λ, σ and κ of each resampled fit
 
 
 def throughput(processes: Floats, single: float, contention: float, coherency: float) -> Floats:
@@ -54,7 +57,8 @@ def fit(processes: Sequence[int], rates_per_s: Sequence[float], seed: int) -> Sc
     """The law that fits best, by least squares; intervals by the bootstrap of its residuals.
 
     Several rates of one number of processes are repetitions. The same seed gives the same
-    intervals. Raises ValueError when there are too few numbers of processes, or no rates.
+    intervals. Raises ValueError when there are too few numbers of processes, no rates, or no law
+    that fits them.
     """
     numbers = np.asarray(processes, np.float64)
     rates = np.asarray(rates_per_s, np.float64)
@@ -63,38 +67,61 @@ def fit(processes: Sequence[int], rates_per_s: Sequence[float], seed: int) -> Sc
     if not np.all(rates > 0):
         raise ValueError("a throughput of nothing has no law")
     terms = _terms(numbers, rates)
+    if terms is None:
+        raise ValueError("no law was found that fits: the fit did not converge")
     fitted = throughput(numbers, *terms)
-    # Residuals are in proportion: a fast setting varies by as many per cent as a slow one. They are
-    # too small by the terms that were fitted to them.
-    freedom = np.sqrt(len(rates) / max(1, len(rates) - len(terms)))
-    residuals = (rates / fitted - 1) * freedom
-    random = np.random.default_rng(seed)
-    drawn = np.array(
-        [
-            _terms(numbers, fitted * (1 + random.choice(residuals, len(residuals))).clip(0.01))
-            for _ in range(RESAMPLES)
-        ]
-    )
+    drawn = _redrawn(numbers, rates, fitted, seed)
     single, contention, coherency = (_interval(value, drawn[:, n]) for n, value in enumerate(terms))
     variance = float(np.sum((rates - rates.mean()) ** 2))
     explained = 1 - float(np.sum((rates - fitted) ** 2)) / variance if variance else 1.0
-    return Scaling(single, contention, coherency, _best(terms, drawn), explained)
+    rows = tuple(tuple(row) for row in drawn.tolist())
+    return Scaling(single, contention, coherency, _best(terms, drawn), explained, rows)
 
 
-def _terms(numbers: Floats, rates: Floats) -> Floats:
-    """λ, σ and κ."""
-    start = (float(np.max(rates / numbers)), 0.05, 0.001)
-    terms: Floats
-    terms, _ = curve_fit(
-        throughput,
-        numbers,
-        rates,
-        p0=start,
-        sigma=rates,
+def enough_processes(scaling: Scaling, known: int, times: float, most: int) -> list[int | None]:
+    """The fewest processes, up to so many, that take so many times as much as `known` of them do:
+    by the fitted law, then by each of the resampled ones. None: no number does."""
+    numbers = np.arange(1, most + 1, dtype=np.float64)
+    fitted = (scaling.single_per_s.value, scaling.contention.value, scaling.coherency.value)
+    found: list[int | None] = []
+    for terms in (fitted, *scaling.drawn):
+        wanted_per_s = times * throughput(np.array([float(known)]), *terms)[0]
+        enough = np.flatnonzero(throughput(numbers, *terms) >= wanted_per_s)
+        found.append(int(enough[0]) + 1 if len(enough) else None)
+    return found
+
+
+def _redrawn(numbers: Floats, rates: Floats, fitted: Floats, seed: int) -> Floats:
+    """The terms of fits to rates as they might have been. Raises ValueError."""
+    # Residuals are in proportion: a fast setting varies by as many per cent as a slow one. They are
+    # too small by the terms that were fitted to them.
+    freedom = np.sqrt(len(rates) / max(1, len(rates) - TERMS))
+    residuals = (rates / fitted - 1) * freedom
+    random = np.random.default_rng(seed)
+    fits = (
+        _terms(numbers, fitted * (1 + random.choice(residuals, len(residuals))).clip(0.01))
+        for _ in range(RESAMPLES)
+    )
+    drawn = [terms for terms in fits if terms is not None]
+    if len(drawn) < FEWEST_FITS:
+        raise ValueError("no law was found that fits: most resampled fits did not converge")
+    return np.array(drawn)
+
+
+def _terms(numbers: Floats, rates: Floats) -> Floats | None:
+    """λ, σ and κ; None when the fit does not converge."""
+
+    def residuals(terms: Floats) -> Floats:
+        return throughput(numbers, *terms) / rates - 1
+
+    found = least_squares(
+        residuals,
+        (float(np.max(rates / numbers)), 0.05, 0.001),
         bounds=((0, 0, 0), (np.inf, 1, 1)),
         max_nfev=MOST_EVALUATIONS,
     )
-    return terms
+    terms: Floats = found.x
+    return terms if found.success else None
 
 
 def _best(terms: Floats, drawn: Floats) -> Interval | None:

@@ -1,94 +1,212 @@
-"""`direct` against a queue: from which commit latency, and up to which share of readers, it wins.
+"""`direct` against a queue: from which commit latency, and from which share of readers, it wins.
 
-A commit is made slow by MariaDB's own group-commit wait. Both modes are driven at saturation; who
-takes more votes wins. Between two measured latencies the ratio's logarithm is taken to be linear in
-the latency's.
+A commit is made slow by MariaDB's own group-commit wait. Both modes are driven at saturation, one
+right after the other; who takes more votes wins. First each setting is tried once, those at the
+ends before those between them; then the settings at which both take about as many are tried again.
 """
 
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import product
 from math import exp, log
-from time import monotonic
-from typing import Final
+from statistics import fmean
+from typing import Final, NamedTuple
 
+from harness.analysis.crossing import Noise, Point, crossing, noise_of
 from harness.capacity.outcome import (
     BreakEven,
-    BreakEvenLine,
     BreakEvenPoint,
     CapacityResult,
+    CommitCrossing,
+    ReadCrossing,
     StepResult,
+    Trials,
+    is_saturated,
 )
 from harness.capacity.search import Try
 from harness.capacity.stand import STEP_S, Stand
 from harness.modes.mode import Mode, find_mode
 
-COMMIT_WAITS_US: Final = (0, 10_000, 2_000, 50_000)  # a disk with a cache, an SSD, a busy disk
-READERS: Final = (0.0, 4.0)  # results pages per vote
+COMMIT_WAITS_US: Final = (0, 50_000, 10_000, 2_000)  # as it is, a busy disk, a disk, an SSD
+READERS: Final = (0.0, 4.0, 1.0)  # results pages per vote; at a poll's peak most ask for some
+MOST_TRIALS: Final = 5  # of one setting: more would narrow little
 TRICKLE_PER_S: Final = 20.0  # at which a statement's time is its own
-TRIAL_S: Final = 12.0
+PROBE_S: Final = 3.0  # sixty statements: their median is good to a tenth
 OVERLOAD: Final = 2.0
 UNKNOWN_PER_S: Final = 2000.0
 PREFERRED: Final = ("ticket", "mirrored", "owned", "classic")
 
 
+class Setting(NamedTuple):
+    """Under which both modes are compared."""
+
+    commit_wait_us: int
+    results_per_vote: float
+
+
+class Pair(NamedTuple):
+    """Both modes in one setting, one after the other."""
+
+    direct: StepResult
+    queue: StepResult
+
+    @property
+    def advantage(self) -> float:
+        """The queue's rate over that of direct; who took nothing counts as taking one vote."""
+        direct, queue = (max(step.acknowledged_per_s, 1 / step.lasts_s) for step in self)
+        return queue / direct
+
+    @property
+    def undecided(self) -> bool:
+        """Whether the one that took fewer was not saturated, or both took nothing."""
+        less, more = sorted(self, key=lambda step: step.acknowledged_per_s)
+        saturated = is_saturated(less.rate_per_s, less.acknowledged_per_s)
+        return not saturated or not more.acknowledged_per_s
+
+
+GRID: Final = (
+    *(Setting(*each) for each in product(COMMIT_WAITS_US, READERS[:2])),
+    *(Setting(wait_us, READERS[2]) for wait_us in COMMIT_WAITS_US),
+)
+
+
 def break_even(
-    stand: Stand, modes: Sequence[Mode], found: CapacityResult, ends_s: float
-) -> BreakEven | None:
-    """The points for which there is time, and the line between them.
+    stand: Stand,
+    modes: Sequence[Mode],
+    found: CapacityResult,
+    ends_s: float,
+    keep: Callable[[BreakEven], None],
+) -> None:
+    """Try setting after setting while there is time; `keep` gets what is known after each.
 
-    None where the study has no queue, or no time.
+    Nothing happens where the study has no queue.
     """
-    names = {mode.name for mode in modes if mode.queues}
-    queue = next((name for name in (*PREFERRED, *sorted(names)) if name in names), None)
+    queue = queue_of(modes)
     if queue is None:
-        return None
-    points: list[BreakEvenPoint] = []
-    for wait_us in COMMIT_WAITS_US:
-        if monotonic() + (1 + 2 * len(READERS)) * TRIAL_S > ends_s:
-            break
-        commit_ms = _step(stand, "direct", TRICKLE_PER_S, wait_us, 0.0).p50_ms
-        for readers in READERS:
-            rates = [
-                _step(stand, name, _offered(stand, name, readers, found), wait_us, readers)
-                for name in ("direct", queue)
-            ]
-            points.append(
-                BreakEvenPoint(
-                    commit_wait_us=wait_us,
-                    results_per_vote=readers,
-                    commit_ms=commit_ms,
-                    direct_per_s=rates[0].acknowledged_per_s,
-                    queue_per_s=rates[1].acknowledged_per_s,
-                )
-            )
-    if not points:
-        return None
-    lines = [line_of([p for p in points if p.results_per_vote == each], each) for each in READERS]
-    return BreakEven(queue=queue, points=tuple(points), lines=tuple(lines))
+        return
+    commits_ms: dict[int, list[float]] = {}
+    pairs: dict[Setting, list[Pair]] = {}
+    while (setting := next_of(pairs)) and stand.has_time(ends_s, trials=3):
+        probes = commits_ms.setdefault(setting.commit_wait_us, [])
+        if len(probes) <= len(pairs.get(setting, ())):
+            probes.extend(_commit_ms(stand, setting.commit_wait_us))
+        pair = Pair(*(_step(stand, name, setting, found) for name in ("direct", queue)))
+        pairs.setdefault(setting, []).append(pair)
+        points = [_point(each, pairs[each], commits_ms) for each in GRID if each in pairs]
+        keep(concluded(queue, points, stand.plan.seed))
 
 
-def line_of(points: Sequence[BreakEvenPoint], readers: float) -> BreakEvenLine:
-    """Where the queue begins to win as commits become slower."""
-    known = sorted(
-        (point.commit_ms, log(point.queue_per_s / point.direct_per_s))
-        for point in points
-        if point.commit_ms and point.queue_per_s > 0 and point.direct_per_s > 0
+def queue_of(modes: Iterable[Mode]) -> str | None:
+    """The queue that `direct` is compared with; None where there is none."""
+    names = {mode.name for mode in modes if mode.queues}
+    return next((name for name in (*PREFERRED, *sorted(names)) if name in names), None)
+
+
+def next_of(pairs: Mapping[Setting, Sequence[Pair]]) -> Setting | None:
+    """The setting to try next: one that was not tried yet; then, of those with the fewest trials,
+    the closest race. None when each was tried often enough."""
+    new = next((setting for setting in GRID if setting not in pairs), None)
+    if new:
+        return new
+
+    def worth(setting: Setting) -> tuple[int, float]:
+        tried = pairs[setting]
+        return len(tried), abs(fmean(log(pair.advantage) for pair in tried))
+
+    again = [setting for setting in GRID if len(pairs[setting]) < MOST_TRIALS]
+    return min(again, key=worth, default=None)
+
+
+def concluded(queue: str, points: Sequence[BreakEvenPoint], seed: int) -> BreakEven:
+    """From which commit latency, and from which share of readers, the queue wins."""
+    known = [point for point in points if not point.undecided]
+    noise = noise_of([Point(0.0, _logarithms(point)) for point in known])
+    shares = {point.results_per_vote for point in known if point.commit_ms}
+    waits_us = {point.commit_wait_us for point in known}
+    return BreakEven(
+        queue=queue,
+        points=tuple(points),
+        over_commits=tuple(
+            over_commits([p for p in known if p.results_per_vote == share], noise, seed)
+            for share in sorted(shares)
+        ),
+        over_readers=tuple(
+            over_readers([p for p in known if p.commit_wait_us == wait_us], noise, seed)
+            for wait_us in sorted(waits_us)
+        ),
+        noise=None if noise is None else exp(noise.deviation) - 1,
     )
-    if not known or all(advantage <= 0 for _, advantage in known):
-        return BreakEvenLine(results_per_vote=readers, wins="never", from_commit_ms=None)
-    if all(advantage > 0 for _, advantage in known):
-        return BreakEvenLine(results_per_vote=readers, wins="always", from_commit_ms=None)
-    for (quick_ms, before), (slow_ms, after) in pairwise(known):
-        if before <= 0 < after:
-            way = -before / (after - before)
-            crossing_ms = exp(log(quick_ms) + way * (log(slow_ms) - log(quick_ms)))
-            return BreakEvenLine(results_per_vote=readers, wins="from", from_commit_ms=crossing_ms)
-    return BreakEvenLine(results_per_vote=readers, wins="never", from_commit_ms=None)
 
 
-def _step(stand: Stand, mode: str, rate_per_s: float, wait_us: int, readers: float) -> StepResult:
-    changes = {"database.commit_wait_us": wait_us, "arrivals.results_per_vote": readers}
-    return stand.step(find_mode(mode), Try(rate_per_s), STEP_S, changes)
+def over_commits(
+    points: Sequence[BreakEvenPoint], noise: Noise | None, seed: int
+) -> CommitCrossing:
+    """Points of one share of readers; commit latencies are looked at by their logarithms."""
+    at = [Point(log(p.commit_ms.mean), _logarithms(p)) for p in points if p.commit_ms]
+    found = crossing(at, noise, seed)
+    value, low, high = (None if end is None else exp(end) for end in found[1:])
+    return CommitCrossing(
+        results_per_vote=points[0].results_per_vote,
+        wins=found.wins,
+        commit_ms=value,
+        low_ms=low,
+        high_ms=high,
+    )
+
+
+def over_readers(points: Sequence[BreakEvenPoint], noise: Noise | None, seed: int) -> ReadCrossing:
+    """Points of one commit latency; readers are looked at by their share of all requests."""
+    at = [Point(read_share(p.results_per_vote), _logarithms(p)) for p in points]
+    found = crossing(at, noise, seed)
+    value, low, high = (None if end is None else end / (1 - end) for end in found[1:])
+    commit_ms = points[0].commit_ms
+    return ReadCrossing(
+        commit_wait_us=points[0].commit_wait_us,
+        commit_ms=commit_ms.mean if commit_ms else None,
+        wins=found.wins,
+        results_per_vote=value,
+        low_per_vote=low,
+        high_per_vote=high,
+    )
+
+
+def read_share(results_per_vote: float) -> float:
+    """Results pages among all requests."""
+    return results_per_vote / (1 + results_per_vote)
+
+
+def _logarithms(point: BreakEvenPoint) -> tuple[float, ...]:
+    return tuple(log(each) for each in point.advantages)
+
+
+def _point(
+    setting: Setting, pairs: Sequence[Pair], commits_ms: Mapping[int, Sequence[float]]
+) -> BreakEvenPoint:
+    probes = commits_ms[setting.commit_wait_us]
+    return BreakEvenPoint(
+        commit_wait_us=setting.commit_wait_us,
+        results_per_vote=setting.results_per_vote,
+        commit_ms=Trials.of(probes) if probes else None,
+        direct_per_s=Trials.of([pair.direct.acknowledged_per_s for pair in pairs]),
+        queue_per_s=Trials.of([pair.queue.acknowledged_per_s for pair in pairs]),
+        advantages=tuple(pair.advantage for pair in pairs),
+        undecided=any(pair.undecided for pair in pairs),
+    )
+
+
+def _commit_ms(stand: Stand, wait_us: int) -> list[float]:
+    """The median of one more trial at a trickle; empty where no vote was answered in it."""
+    changes = {"database.commit_wait_us": wait_us, "arrivals.results_per_vote": 0.0}
+    step = stand.step(find_mode("direct"), Try(TRICKLE_PER_S), PROBE_S, changes)
+    return [] if step.p50_ms is None else [step.p50_ms]
+
+
+def _step(stand: Stand, mode: str, setting: Setting, found: CapacityResult) -> StepResult:
+    changes = {
+        "database.commit_wait_us": setting.commit_wait_us,
+        "arrivals.results_per_vote": setting.results_per_vote,
+    }
+    offered_per_s = _offered(stand, mode, setting.results_per_vote, found)
+    return stand.step(find_mode(mode), Try(offered_per_s), STEP_S, changes)
 
 
 def _offered(stand: Stand, mode: str, readers: float, found: CapacityResult) -> float:

@@ -1,12 +1,15 @@
 """`capacity.json`: what a capacity study found, with the unit in each name."""
 
+from collections.abc import Sequence
 from typing import Final, Literal
 
 import msgspec
 
+from harness.analysis.crossing import Wins
 from harness.errors import Exit
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
+NEARLY_ALL: Final = 0.95  # of what was offered, which itself varies by a few per cent
 
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,12 +68,23 @@ class ScalingPoint(msgspec.Struct, frozen=True, kw_only=True):
     acknowledged_per_s: float
     p50_ms: float | None
 
+    @property
+    def saturated(self) -> bool:
+        """Whether it was; of what took nearly all that was offered nobody knows how much it can."""
+        return is_saturated(self.offered_per_s, self.acknowledged_per_s)
+
+
+def is_saturated(offered_per_s: float, acknowledged_per_s: float) -> bool:
+    """Whether more was offered than taken."""
+    return acknowledged_per_s < NEARLY_ALL * offered_per_s
+
 
 class ModeScaling(msgspec.Struct, frozen=True, kw_only=True):
-    """How throughput grows with the site's processes. The law's terms are None where too few
-    numbers of processes could be measured for it."""
+    """How throughput grows with the site's processes. The law's terms are None where there is
+    none, and `without_law` says why."""
 
     points: tuple[ScalingPoint, ...]
+    without_law: str = ""
     single_per_s: Estimate | None = None  # what one process does alone
     contention: Estimate | None = None  # σ
     coherency: Estimate | None = None  # κ
@@ -78,22 +92,67 @@ class ModeScaling(msgspec.Struct, frozen=True, kw_only=True):
     explained: float | None = None  # R²
 
 
+class Trials(msgspec.Struct, frozen=True, kw_only=True):
+    """One figure of several trials: their mean, the least and the most. Of one all are the same."""
+
+    mean: float
+    least: float
+    most: float
+    trials: int
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Trials":
+        """Raises ValueError without values."""
+        if not values:
+            raise ValueError("no trial, no figure")
+        return cls(
+            mean=sum(values) / len(values),
+            least=min(values),
+            most=max(values),
+            trials=len(values),
+        )
+
+
 class BreakEvenPoint(msgspec.Struct, frozen=True, kw_only=True):
     """Both ways of taking votes at saturation: one commit latency, one share of readers."""
 
     commit_wait_us: int  # what MariaDB waits for others to commit with
     results_per_vote: float
-    commit_ms: float | None  # what a vote's statement took at a trickle, as measured
-    direct_per_s: float
-    queue_per_s: float
+    commit_ms: Trials | None  # what a vote's statement took at a trickle, as measured
+    direct_per_s: Trials
+    queue_per_s: Trials
+    advantages: tuple[float, ...]  # the queue's rate over direct's, of each trial
+    undecided: bool
+    """In some trial the one that took fewer took nearly all that was offered, and might have taken
+    more; or both took nothing."""
 
 
-class BreakEvenLine(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the queue begins to win, between measured points, on a logarithmic scale."""
+class CommitCrossing(msgspec.Struct, frozen=True, kw_only=True):
+    """From which commit latency the queue wins, with so many readers.
+
+    `wins`: within what was measured; `up-to`: it wins at the lower ones; `varies`: the lead changes
+    more than once. The interval: docs/capacity.md. None: beyond what was measured.
+    """
 
     results_per_vote: float
-    wins: Literal["always", "never", "from"]  # within what was measured
-    from_commit_ms: float | None
+    wins: Wins
+    commit_ms: float | None
+    low_ms: float | None
+    high_ms: float | None
+
+
+class ReadCrossing(msgspec.Struct, frozen=True, kw_only=True):
+    """From how many results pages per vote the queue wins, at one commit latency.
+
+    As `CommitCrossing`.
+    """
+
+    commit_wait_us: int
+    commit_ms: float | None  # the mean of what was measured
+    wins: Wins
+    results_per_vote: float | None
+    low_per_vote: float | None
+    high_per_vote: float | None
 
 
 class BreakEven(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,7 +160,11 @@ class BreakEven(msgspec.Struct, frozen=True, kw_only=True):
 
     queue: str  # the mode
     points: tuple[BreakEvenPoint, ...]
-    lines: tuple[BreakEvenLine, ...]
+    over_commits: tuple[CommitCrossing, ...] = ()
+    over_readers: tuple[ReadCrossing, ...] = ()
+    noise: float | None = None
+    """Standard deviation of one trial's advantage, as a share of it; None: too few points were
+    tried again, and the intervals are the measured points about a crossing."""
 
 
 class PatienceCell(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,8 +174,9 @@ class PatienceCell(msgspec.Struct, frozen=True, kw_only=True):
     stall_s: float
     rate_per_s: float
     lost: float  # mean over the trials
-    takeovers: float
-    trials: int
+    lost_most: int  # in any of them
+    takeovers: float  # mean over the trials
+    trials: int  # each with its own seed
     simulated: bool
 
 
@@ -121,23 +185,45 @@ class PatienceMap(msgspec.Struct, frozen=True, kw_only=True):
 
     mode: str
     cells: tuple[PatienceCell, ...]
-    recommended_s: float | None  # the shortest that lost nothing in any cell; None: none did
-    never_below_s: float | None  # a shorter one lost votes even in a stall of the following length
-    shortest_harmful_stall_s: float | None  # None: no stall that was tried did any harm
+    wanted_cells: int  # simulated ones, had there been time for all
+    recommended_s: float | None
+    """The shortest from which on each cell was tried, and none lost a vote; None: there is none."""
+    safe_trials: int  # simulated ones without a loss, with that patience or a longer one
+    never_below_s: float | None
+    """The next longer than any that lost votes in a stall of the following length; None: no loss,
+    or the longest lost, too."""
+    shortest_harmful_stall_s: float | None
+    """None: no stall that was tried did any harm, or not every shorter one was tried."""
+
+
+class Need(msgspec.Struct, frozen=True, kw_only=True):
+    """How many are to be provided, and between what the figures behind it leave that."""
+
+    value: int
+    low: int
+    high: int | None  # None: no number that was looked at is enough
+
+
+class Range(msgspec.Struct, frozen=True, kw_only=True):
+    """Between two values; None: nothing bounds it."""
+
+    low: float | None
+    high: float | None
 
 
 class Sizing(msgspec.Struct, frozen=True, kw_only=True):
-    """What one mode needs for the forecast. docs/capacity.md has the formulas."""
+    """What one mode needs for the forecast. docs/capacity.md has the formulas and intervals."""
 
     fits: bool  # whether this machine sustains the forecast with headroom
-    headroom: float | None  # capacity over forecast, less 1
-    processes: int | None  # of the site; None: not within the measured law
-    threads: int  # per process
-    database_connections: int
-    backlog_votes: int  # deepest, between two drains
-    memcached_mib: int  # for that backlog, with what a chunk wastes
-    drain_s: float | None  # until the queue is empty after a spike above capacity; None: no spike
-    shards: int | None  # queues; predicted by the simulator. None: no number up to 16 was enough
+    headroom: Range  # capacity over forecast, less 1
+    processes: Need | None  # of the site; None: not within the measured law
+    processes_by: Literal["law", "plan"]  # `plan`: those that the capacity was measured with
+    threads: Need  # per process
+    database_connections: Need
+    backlog_votes: Need  # deepest, between two drains
+    memcached_mib: Need  # for that backlog, with what a chunk wastes
+    drain_s: Range | None  # until the queue is empty when no more votes come; None: no queue
+    shards: Need | None  # queues; predicted by the simulator. None: no number up to 16 was enough
 
 
 class CapacityResult(msgspec.Struct, frozen=True, kw_only=True):

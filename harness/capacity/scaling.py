@@ -1,7 +1,7 @@
 """How each mode's throughput grows with the number of site processes: measured, then fitted."""
 
-from collections.abc import Sequence
-from time import monotonic
+from collections.abc import Callable, Sequence
+from itertools import product
 from typing import Final
 
 from harness.analysis import scalability
@@ -11,21 +11,31 @@ from harness.capacity.stand import STEP_S, Stand
 from harness.modes.mode import Mode
 
 PROCESSES: Final = (1, 2, 4, 3, 6, 8)  # in this order, so that a short budget still spans a range
+ROUNDS: Final = 3  # trials of each number, if there is time
 OVERLOAD: Final = 2.0  # times the capacity: all processes are busy, and the site refuses the rest
 UNKNOWN_PER_S: Final = 2000.0  # offered where no capacity was found
-TRIAL_S: Final = 12.0  # a step with its services
 
 
 def scale(
-    stand: Stand, modes: Sequence[Mode], found: CapacityResult, ends_s: float
-) -> dict[str, ModeScaling]:
-    """Each mode at saturation with more and more processes, as far as there is time."""
+    stand: Stand,
+    modes: Sequence[Mode],
+    found: CapacityResult,
+    ends_s: float,
+    keep: Callable[[dict[str, ModeScaling]], None],
+) -> None:
+    """Each mode at saturation with more and more processes, as far as there is time.
+
+    `keep` gets the points with their laws, also when a trial cannot be played.
+    """
     points: dict[str, list[ScalingPoint]] = {mode.name: [] for mode in modes}
-    for processes in PROCESSES:
-        for mode in modes:
-            if monotonic() + TRIAL_S < ends_s:
-                points[mode.name].append(_point(stand, mode, processes, found))
-    return {name: _fitted(several, stand.plan.seed) for name, several in points.items() if several}
+    try:
+        for processes, mode in product(PROCESSES * ROUNDS, modes):
+            if not stand.has_time(ends_s):
+                break
+            points[mode.name].append(_point(stand, mode, processes, found))
+    finally:
+        seed = stand.plan.seed
+        keep({name: fitted(several, seed) for name, several in points.items() if several})
 
 
 def _point(stand: Stand, mode: Mode, processes: int, found: CapacityResult) -> ScalingPoint:
@@ -41,16 +51,22 @@ def _point(stand: Stand, mode: Mode, processes: int, found: CapacityResult) -> S
     )
 
 
-def _fitted(points: Sequence[ScalingPoint], seed: int) -> ModeScaling:
-    """The law, where there are enough points for it."""
-    useful = [point for point in points if point.acknowledged_per_s > 0]
-    if len({point.processes for point in useful}) < scalability.FEWEST_NUMBERS:
-        return ModeScaling(points=tuple(points))
-    law = scalability.fit(
+def law_of(points: Sequence[ScalingPoint], seed: int) -> scalability.Scaling:
+    """The law that the points follow. Raises ValueError, and says why, when there is none."""
+    useful = [point for point in points if point.saturated and point.acknowledged_per_s > 0]
+    return scalability.fit(
         [point.processes for point in useful],
         [point.acknowledged_per_s for point in useful],
         seed,
     )
+
+
+def fitted(points: Sequence[ScalingPoint], seed: int) -> ModeScaling:
+    """The points with their law, or why there is none."""
+    try:
+        law = law_of(points, seed)
+    except ValueError as error:
+        return ModeScaling(points=tuple(points), without_law=str(error))
     return ModeScaling(
         points=tuple(points),
         single_per_s=_estimate(law.single_per_s),

@@ -2,15 +2,24 @@
 
 import math
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-
-from harness.analysis.scalability import throughput
-from harness.capacity.outcome import CapacityResult, ModeCapacity, ModeScaling, Sizing, StepResult
+from harness.analysis.scalability import CONFIDENCE, enough_processes
+from harness.capacity.outcome import (
+    Bounds,
+    CapacityResult,
+    ModeCapacity,
+    ModeScaling,
+    Need,
+    Range,
+    Sizing,
+    StepResult,
+)
 from harness.capacity.rehearsal import rehearse
+from harness.capacity.scaling import law_of
 from harness.capacity.stand import at_rate, missed_by
 from harness.modes.mode import Mode, daemons_of
 from harness.plan import Plan
@@ -26,6 +35,8 @@ OTHER_CONNECTIONS: Final = 5  # an administrator, a backup, monitoring
 LEAST_MIB: Final = 64  # memcached's own default; less saves nothing
 SHARDS: Final = (1, 2, 4, 8, 16)
 REHEARSED_S: Final = 4.0
+OUTSIDE: Final = (1 - CONFIDENCE) / 2
+REHEARSED_SEEDS: Final = 3  # simulated trials of each number of queues
 
 
 def size(
@@ -51,60 +62,126 @@ def _size(
     scaling: ModeScaling | None,
     forecast_per_s: float,
 ) -> Sizing:
-    lower_per_s = capacity.capacity_per_s.lower
-    headroom = None if lower_per_s is None else lower_per_s / forecast_per_s - 1
-    fits = headroom is not None and headroom >= HEADROOM
-    processes = processes_for(scaling, forecast_per_s * (1 + HEADROOM))
-    if processes is None and fits:
-        processes = plan.site.workers
+    bounds = capacity.capacity_per_s
+    headroom = headroom_of(bounds, forecast_per_s)
+    fits = headroom.low is not None and headroom.low >= HEADROOM
+    wanted_per_s = forecast_per_s * (1 + HEADROOM)
+    by_law = processes_for(scaling, bounds, plan.site.workers, wanted_per_s, plan.seed)
+    processes = by_law or (_just(plan.site.workers) if fits else None)
+    workers = processes.value if processes else plan.site.workers
     passed = [step for step in capacity.steps if step.verdict == "passed"]
-    threads = threads_for(passed, forecast_per_s, processes or plan.site.workers)
-    backlog = backlog_for(passed, forecast_per_s, plan.flusher.interval_s) if mode.queues else 0
+    threads = threads_for(passed, forecast_per_s, workers)
+    backlog = backlog_for(passed, forecast_per_s, plan.flusher.interval_s)
+    if not mode.queues:
+        backlog = _just(0)
+    others = (plan.flusher.processes if mode.queues else 0) + OTHER_CONNECTIONS
+    keeps_votes = mode.queues and daemons_of(mode, plan) > 0
     return Sizing(
         fits=fits,
         headroom=headroom,
         processes=processes,
+        processes_by="law" if by_law else "plan",
         threads=threads,
-        database_connections=(processes or plan.site.workers) * threads
-        + (plan.flusher.processes if mode.queues else 0)
-        + OTHER_CONNECTIONS,
+        database_connections=_each(threads, lambda number: workers * number + others),
         backlog_votes=backlog,
-        memcached_mib=memory_for(plan, backlog) if daemons_of(mode, plan) and mode.queues else 0,
-        drain_s=backlog / lower_per_s if backlog and lower_per_s else None,
-        shards=shards_for(plan, mode, forecast_per_s, processes) if mode.queues else 1,
+        memcached_mib=_each(backlog, partial(memory_for, plan)) if keeps_votes else _just(0),
+        drain_s=drain_for(backlog, bounds) if mode.queues else None,
+        shards=shards_for(plan, mode, forecast_per_s, workers) if mode.queues else _just(1),
     )
 
 
-def processes_for(scaling: ModeScaling | None, wanted_per_s: float) -> int | None:
-    """The fewest processes that take so much by the fitted law; None: none do, or there is none."""
-    if scaling is None or not (scaling.single_per_s and scaling.contention and scaling.coherency):
+def _just(value: int) -> Need:
+    return Need(value=value, low=value, high=value)
+
+
+def _each(need: Need, convert: Callable[[int], int]) -> Need:
+    """What follows from a need; it grows with it."""
+    high = None if need.high is None else convert(need.high)
+    return Need(value=convert(need.value), low=convert(need.low), high=high)
+
+
+def headroom_of(bounds: Bounds, forecast_per_s: float) -> Range:
+    """By the highest rate that passed, and by the lowest that failed."""
+    low, high = (
+        None if rate_per_s is None else rate_per_s / forecast_per_s - 1
+        for rate_per_s in (bounds.lower, bounds.upper)
+    )
+    return Range(low=low, high=high)
+
+
+def processes_for(
+    scaling: ModeScaling | None, bounds: Bounds, tried: int, wanted_per_s: float, seed: int
+) -> Need | None:
+    """The fewest processes that sustain so much, if what is sustained grows by the fitted law from
+    what so many as were tried do sustain. None: no number does by that law, or there is none.
+
+    The interval holds that number by nearly all of the laws that the trials might have given, and
+    for both bounds of what is sustained.
+    """
+    if scaling is None or not scaling.single_per_s or bounds.lower is None:
         return None
-    most = MOST_PROCESSES
-    if scaling.best_processes:  # beyond it throughput falls again
-        most = min(most, max(1, math.floor(scaling.best_processes.value)))
-    rates = throughput(
-        np.arange(1, most + 1, dtype=np.float64),
-        scaling.single_per_s.value,
-        scaling.contention.value,
-        scaling.coherency.value,
+    law = law_of(scaling.points, seed)
+    value, *slow = enough_processes(law, tried, wanted_per_s / bounds.lower, MOST_PROCESSES)
+    if value is None:
+        return None
+    upper_per_s = bounds.upper or bounds.lower
+    _, *quick = enough_processes(law, tried, wanted_per_s / upper_per_s, MOST_PROCESSES)
+    low, high = _quantile(quick, OUTSIDE), _quantile(slow, 1 - OUTSIDE)
+    return Need(
+        value=value,
+        low=value if low is None else min(value, low),
+        high=None if high is None else max(value, high),
     )
-    enough = np.flatnonzero(rates >= wanted_per_s)
-    return int(enough[0]) + 1 if len(enough) else None
 
 
-def threads_for(passed: Sequence[StepResult], forecast_per_s: float, processes: int) -> int:
-    """Little's law: as many as requests are under way, by the nearest rate's p99, and spare."""
-    if not passed:
-        return FEWEST_THREADS
-    nearest = min(passed, key=lambda step: abs(step.rate_per_s - forecast_per_s))
-    under_way = forecast_per_s * (nearest.p99_ms or 0.0) / 1000
-    return max(FEWEST_THREADS, math.ceil(SPARE * under_way / processes))
+def _quantile(numbers: Sequence[int | None], share: float) -> int | None:
+    """The nearest number away from the middle; None, which is no number, is beyond all."""
+    ordered = sorted(numbers, key=lambda number: math.inf if number is None else number)
+    place = share * (len(ordered) - 1)
+    return ordered[math.floor(place) if share < 0.5 else math.ceil(place)]
 
 
-def backlog_for(passed: Sequence[StepResult], forecast_per_s: float, interval_s: float) -> int:
-    """What waits between two drains, in proportion to the deepest that was measured."""
-    waits_s = max((step.deepest_backlog / step.rate_per_s for step in passed), default=interval_s)
-    return math.ceil(forecast_per_s * max(waits_s, interval_s))
+def threads_for(passed: Sequence[StepResult], forecast_per_s: float, processes: int) -> Need:
+    """Little's law: as many as requests are under way, by the nearest rate's p99, and spare.
+
+    By the mean of that rate's trials, and by the quickest and the slowest of those beside it.
+    """
+    by_distance = sorted(passed, key=lambda step: abs(step.rate_per_s - forecast_per_s))
+    near = [step for step in by_distance if step.p99_ms is not None]
+    if not near:
+        return _just(FEWEST_THREADS)
+
+    def threads(p99_ms: float) -> int:
+        under_way = forecast_per_s * p99_ms / 1000
+        return max(FEWEST_THREADS, math.ceil(SPARE * under_way / processes))
+
+    same = [step.p99_ms or 0.0 for step in near if step.rate_per_s == near[0].rate_per_s]
+    beside = same + [step.p99_ms or 0.0 for step in near[len(same) : len(same) + 1]]
+    return Need(
+        value=threads(sum(same) / len(same)),
+        low=threads(min(beside)),
+        high=threads(max(beside)),
+    )
+
+
+def backlog_for(passed: Sequence[StepResult], forecast_per_s: float, interval_s: float) -> Need:
+    """What waits between two drains, in proportion to the deepest that was measured, and to the
+    shallowest; at least what comes in an interval."""
+    waits_s = [step.deepest_backlog / step.rate_per_s for step in passed] or [interval_s]
+    deepest, shallowest = (
+        math.ceil(forecast_per_s * max(each(waits_s), interval_s)) for each in (max, min)
+    )
+    return Need(value=deepest, low=shallowest, high=deepest)
+
+
+def drain_for(backlog: Need, bounds: Bounds) -> Range:
+    """Until the backlog is gone when nobody votes any more: votes leave at least as quickly as
+    they came at the highest rate at which the backlog did not grow."""
+    slow_per_s, quick_per_s = bounds.lower, bounds.upper or bounds.lower
+    return Range(
+        low=backlog.low / quick_per_s if quick_per_s else None,
+        high=backlog.value / slow_per_s if slow_per_s else None,
+    )
 
 
 def memory_for(plan: Plan, backlog_votes: int) -> int:
@@ -116,17 +193,27 @@ def memory_for(plan: Plan, backlog_votes: int) -> int:
     return max(LEAST_MIB, math.ceil(SPARE * backlog_votes * chunk / MIB))
 
 
-def shards_for(plan: Plan, mode: Mode, forecast_per_s: float, processes: int | None) -> int | None:
-    """The fewest queues with which the simulator takes the forecast within the objectives.
+def shards_for(plan: Plan, mode: Mode, forecast_per_s: float, workers: int) -> Need | None:
+    """The fewest queues with which the simulator takes the forecast within the objectives: the
+    most that any of several seeds took, and the fewest. None: no number was enough.
 
     The simulated machine has a core for each process of the site, and one each for flusher,
     memcached and database.
     """
-    workers = processes or plan.site.workers
+    found = [_shards(plan, mode, forecast_per_s, workers, seed) for seed in range(REHEARSED_SEEDS)]
+    enough = [each for each in found if each is not None]
+    if not enough:
+        return None
+    return Need(
+        value=max(enough), low=min(enough), high=max(enough) if len(enough) == len(found) else None
+    )
+
+
+def _shards(plan: Plan, mode: Mode, forecast_per_s: float, workers: int, seed: int) -> int | None:
     with tempfile.TemporaryDirectory(prefix="pollstorm-") as folder:
         for shards in SHARDS:
             changes = {"queue.queues": shards, "site.workers": workers}
-            rehearsed_plan = at_rate(plan, mode.name, forecast_per_s, REHEARSED_S, 0, changes)
+            rehearsed_plan = at_rate(plan, mode.name, forecast_per_s, REHEARSED_S, seed, changes)
             played = rehearse(rehearsed_plan, mode.name, workers + 3, Path(folder) / str(shards))
             slos = rehearsed_plan.slos()
             if not missed_by(played.result, slos, grows=played.backlog_grows):

@@ -5,6 +5,7 @@ A trial is audited as that of any run is. All parts of a study measure here.
 
 from collections.abc import Sequence
 from pathlib import Path
+from time import monotonic
 from typing import Any, Final
 
 import msgspec
@@ -33,6 +34,7 @@ NOT_TAKEN: Final = 0.001
 fine latency; one vote in a thousand is what a restart costs."""
 BACKLOG: Final = "backlog"
 REFUSED: Final = "refused"
+FIRST_TRIAL_S: Final = 12.0  # until one took longer: services, load, drain, audit
 FEWEST_IN_FLIGHT: Final = 1.0  # with less, a gauge that is read now and then says little
 
 
@@ -57,6 +59,7 @@ class Stand:
         self._progress = progress
         self._keep = keep
         self._trials = 0
+        self.longest_s = FIRST_TRIAL_S
         self.ceiling_per_s: float | None = None
         """Requests per second that the generator can send to a route that does nothing."""
 
@@ -65,6 +68,10 @@ class Stand:
         """The highest rate of votes at which the generator can be trusted."""
         assert self.ceiling_per_s is not None, "the ceiling is measured first"
         return TRUSTED * self.ceiling_per_s / (1 + self.plan.arrivals.results_per_vote)
+
+    def has_time(self, ends_s: float, trials: int = 1) -> bool:
+        """Whether so many trials, as long as the longest so far, end by then."""
+        return monotonic() + trials * self.longest_s <= ends_s
 
     def measure_ceiling(self, mode: Mode) -> None:
         """By a trial at a trickle. Raises PollstormError."""
@@ -81,9 +88,11 @@ class Stand:
 
         Raises PollstormError when it cannot be played.
         """
+        begun_s = monotonic()
         trial, plan = self._play(mode, wanted, lasts_s, changes or {})
         result = judge(trial, plan, wanted)
         self._tidy(trial)
+        self.longest_s = max(self.longest_s, monotonic() - begun_s)
         return result
 
     def _play(

@@ -1,5 +1,6 @@
 """A capacity study: every mode searched within its share of the budget, and written down."""
 
+import errno
 import math
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -29,18 +30,20 @@ from harness.foreign import FOREIGN, aimed_at_target, modes_of, require_target
 from harness.modes.mode import Mode
 from harness.plan import Plan
 from harness.run_folder import write_atomically
-from harness.services.interruption import interruptible
+from harness.services.interruption import interruptible, uninterrupted
 from harness.services.processes import Supervisor
 from harness.services.targets import Existing
 from harness.trial import Progress
 
 PARTS: Final = ("search", "scaling", "break-even", "patience", "sizing")
-SHARES: Final = {"search": 4, "scaling": 2, "break-even": 2, "patience": 1, "sizing": 0}
-"""How the budget is dealt out among those parts that are asked for."""
+SHARES: Final = {"search": 4, "scaling": 3, "break-even": 3, "patience": 1, "sizing": 0}
+"""How the budget is dealt out among those parts that are asked for. What one leaves goes to those
+that come after it."""
 START_PER_S: Final = 400.0  # a poll's spike on a small site; every mode was seen to take it
 PRECISION: Final = 0.1  # between the bounds: less is within the noise of two trials
 FIRST_STEP_S: Final = 15.0  # until one was timed: services, load, drain, audit
 SERVICES_S: Final = 8.0  # a step's time beside its load, for a confirming one
+FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 LEAST_S: Final = FIRST_STEP_S + CONFIRM_S + SERVICES_S  # of each mode's search, or nothing is tried
 
 
@@ -70,6 +73,9 @@ class Record:
         self.result = msgspec.structs.replace(self.result, spent_s=spent_s, **known)
         content = msgspec.json.format(msgspec.json.encode(self.result))
         write_atomically(result_file(self._folder), content)
+
+    def keep_part(self, name: str, known: Any) -> None:
+        self.keep(**{name: known})
 
     def keep_mode(self, name: str, capacity: ModeCapacity) -> None:
         self.keep(modes=self.result.modes | {name: capacity})
@@ -104,47 +110,72 @@ def study(order: Order, existing: Existing, progress: Progress) -> CapacityResul
             forecast_per_s=order.forecast_per_s,
         )
         record = Record(order.folder, begun_s, result)
-        record.keep()
         try:
-            _play_parts(order, stand, modes, record, begun_s)
-        except PollstormError as error:
-            record.keep(stopped_by=str(error))
-            told = f"{error}; what is known so far is in {order.folder}"
-            raise type(error)(told) from error
-        finally:
+            record.keep()
+            _play_parts(order, stand, modes, record, begun_s + order.budget_s)
+        except (PollstormError, OSError) as error:
+            raise _stopped(order.folder, record, error) from error
+        with uninterrupted():
             write_page(order.folder, record.result)
     return record.result
 
 
+def _stopped(folder: Path, record: Record, error: PollstormError | OSError) -> PollstormError:
+    """What to raise for what ended the study, once what is known is written down if it can be."""
+    kind = type(error) if isinstance(error, PollstormError) else PollstormError
+    why = str(error) if isinstance(error, PollstormError) else told_of(error, folder)
+    try:
+        with uninterrupted():
+            record.keep(stopped_by=why)
+            write_page(folder, record.result)
+    except OSError as full:
+        lost = "" if why == told_of(full, folder) else f"; {told_of(full, folder)}"
+        return kind(f"{why}{lost}; what {folder} holds is not all that was known")
+    return kind(f"{why}; what is known so far is in {folder}")
+
+
+def told_of(error: OSError, folder: Path) -> str:
+    """What, where, and what to do."""
+    told = f"{error.filename or folder}: {error.strerror or error}"
+    return f"{told}; make room there, or give --out" if error.errno in FULL else told
+
+
 def _play_parts(
-    order: Order, stand: Stand, modes: Sequence[Mode], record: Record, begun_s: float
+    order: Order, stand: Stand, modes: Sequence[Mode], record: Record, ends_s: float
 ) -> None:
-    ends_s = begun_s + order.budget_s
-    search_ends_s = begun_s + share_s(order, "search")
+    def until_s(part: str) -> float:
+        now_s = monotonic()
+        return now_s + share_s(order.parts, part, ends_s - now_s)
+
+    search_ends_s = until_s("search")
     for number, mode in enumerate(modes):
         of_mode_s = (search_ends_s - monotonic()) / (len(modes) - number)
         find(stand, mode, monotonic() + of_mode_s, partial(record.keep_mode, mode.name))
     if "scaling" in order.parts:
-        scaling_ends_s = monotonic() + share_s(order, "scaling")
-        record.keep(scaling=scale(stand, modes, record.result, scaling_ends_s))
+        keep = partial(record.keep_part, "scaling")
+        scale(stand, modes, record.result, until_s("scaling"), keep)
     if "break-even" in order.parts:
-        record.keep(break_even=break_even(stand, modes, record.result, ends_s))
+        keep = partial(record.keep_part, "break_even")
+        break_even(stand, modes, record.result, until_s("break-even"), keep)
     if "patience" in order.parts:
-        record.keep(patience=patience(stand, modes, order.folder / "simulated", ends_s))
+        keep = partial(record.keep_part, "patience")
+        patience(stand, modes, order.folder / "simulated", ends_s, keep)
     if "sizing" in order.parts and order.forecast_per_s is not None:
         record.keep(sizing=size(order.plan, modes, record.result, order.forecast_per_s))
 
 
-def share_s(order: Order, part: str) -> float:
-    """The part's share of the budget."""
-    return order.budget_s * SHARES[part] / sum(SHARES[each] for each in order.parts)
+def share_s(parts: Sequence[str], part: str, left_s: float) -> float:
+    """The part's share of the time that is left for it and those after it."""
+    later = [each for each in parts if PARTS.index(each) >= PARTS.index(part)]
+    return left_s * SHARES[part] / sum(SHARES[each] for each in later)
 
 
 def require_possible(order: Order, modes: Sequence[Mode], existing: Existing) -> None:
     """Raises PlanError for a study that cannot find what it is asked for."""
     needed_s = LEAST_S * len(modes)
-    if share_s(order, "search") < needed_s:
-        whole_s = needed_s * order.budget_s / share_s(order, "search")
+    for_search_s = share_s(order.parts, "search", order.budget_s)
+    if for_search_s < needed_s:
+        whole_s = needed_s * order.budget_s / for_search_s
         raise PlanError(
             f"--budget {order.budget_s:g}s is too short to try a single rate and confirm it; "
             f"{len(modes)} modes and these parts take {math.ceil(whole_s)}s or more"

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -10,15 +11,18 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from harness.capacity.breakeven import queue_of
 from harness.capacity.outcome import CapacityResult, ModeCapacity
-from harness.capacity.page import sustained
+from harness.capacity.patience import MODE as LOCK_MODE
 from harness.capacity.study import PARTS, Order, result_file, study
+from harness.capacity.wording import sustained
 from harness.cli.options import (
     allow_target,
     ballots,
     database,
     existing_services,
     memcached,
+    set_besides,
     settings_of,
     target,
     target_changes,
@@ -27,6 +31,7 @@ from harness.cli.options import (
 from harness.cli.progress import Audience, print_json, progress_on
 from harness.cli.run import KNOWN, repeat_command
 from harness.errors import PlanError
+from harness.modes.mode import Mode, find_mode
 from harness.plan import find_scenario, read_plan, with_changes
 from harness.report.notation import count, number
 from harness.slo import nearest
@@ -34,6 +39,13 @@ from harness.slo import nearest
 RATE: Final = re.compile(r"(\d+(?:\.\d+)?)(?:/s)?")
 DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(s|m|h)")
 SECONDS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0}
+READERS: Final = "arrivals.results_per_vote"  # the one thing about arrivals that a study takes over
+OF_FLAGS: Final = {"modes": "--modes", "slo": "--slo", "seed": "--seed"}
+OF_THE_STUDY: Final = ("duration_s", "repeat", "faults", "scenario")
+VARIED: Final = {
+    "scaling": ("site.workers", "--workers"),
+    "break-even": ("database.commit_wait_us", "--set database.commit_wait_us"),
+}
 EPILOG: Final = f"""{KNOWN}
 \b
 Examples:
@@ -118,14 +130,16 @@ def capacity(
         "site.workers": flags["workers"],
         "site.threads": flags["threads"],
         "seed": flags["seed"],
-        **settings_of(settings),
         **target_changes(target, ballots, allow_target),
     }
+    require_settable(settings_of(settings))
+    changes = set_besides(changes, settings)
+    peak_per_s = forecast_of(forecast, flags)
+    wanted = parts_of(parts, changes["modes"], sized=peak_per_s is not None)
+    require_no_contradiction(changes, wanted)
     plan = with_changes(read_plan(find_scenario(scenario)), changes, "flags")
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     folder = out or Path("reports") / f"{stamp}-capacity"
-    peak_per_s = forecast_of(forecast, flags)
-    wanted = parts_of(parts, sized=peak_per_s is not None)
     console = Audience(stderr=as_json)
     with progress_on(console) as progress:
         command = repeat_command(sys.argv[1:])
@@ -148,8 +162,11 @@ def seconds(text: str, flag: str) -> float:
     return float(match[1]) * SECONDS[match[2]]
 
 
-def parts_of(text: str, *, sized: bool) -> tuple[str, ...]:
-    """The parts of a study, the search always among them. Raises PlanError."""
+def parts_of(text: str, modes: Sequence[str], *, sized: bool) -> tuple[str, ...]:
+    """The parts of a study, the search always among them. Raises PlanError.
+
+    `all` are those that there are for the modes.
+    """
     named = [part.strip() for part in text.split(",") if part.strip()]
     for name in named:
         if name not in (*PARTS, "all"):
@@ -157,8 +174,45 @@ def parts_of(text: str, *, sized: bool) -> tuple[str, ...]:
             raise PlanError(f"--parts: no part {name!r}{nearest(name, known)}; {', '.join(known)}")
     if "sizing" in named and not sized:
         raise PlanError("--parts sizing needs what to size for; give --forecast or --traffic")
-    chosen = PARTS if "all" in named else ("search", *named)
-    return tuple(part for part in PARTS if part in chosen or (part == "sizing" and sized))
+    wanting = missing_of([find_mode(name) for name in modes])
+    for part, why in wanting.items():
+        if part in named:
+            raise PlanError(f"--parts {part} {why}")
+    chosen = [part for part in PARTS if part not in wanting] if "all" in named else named
+    return tuple(
+        part
+        for part in PARTS
+        if part == "search" or (part in chosen and part != "sizing") or (part == "sizing" and sized)
+    )
+
+
+def missing_of(modes: Sequence[Mode]) -> dict[str, str]:
+    """The parts that there are not for these modes, and what each of them needs."""
+    missing = {}
+    if queue_of(modes) is None:
+        missing["break-even"] = "compares direct with a queue; name one in --modes, such as ticket"
+    if LOCK_MODE not in {mode.name for mode in modes}:
+        missing["patience"] = f"is about a lock that is taken over; name {LOCK_MODE} in --modes"
+    return missing
+
+
+def require_settable(settings: dict[str, Any]) -> None:
+    """Raises PlanError for a `--set` of what a study decides itself, or has a flag for."""
+    for key in settings:
+        if key in OF_FLAGS:
+            raise PlanError(f"--set {key}: give {OF_FLAGS[key]} instead")
+        if key in OF_THE_STUDY or (key.startswith("arrivals.") and key != READERS):
+            raise PlanError(f"--set {key}: a study decides that itself; leave it away")
+
+
+def require_no_contradiction(changes: dict[str, Any], parts: Sequence[str]) -> None:
+    """Raises PlanError where a flag holds still what a part varies."""
+    for part, (key, flag) in VARIED.items():
+        if part in parts and changes.get(key) is not None:
+            raise PlanError(
+                f"--parts {part} varies {key} itself; leave {flag} or that part away "
+                f"(--parts {','.join(each for each in parts if each != part)})"
+            )
 
 
 def forecast_of(text: str | None, flags: dict[str, Any]) -> float | None:

@@ -123,11 +123,16 @@ def changes_of(flags: dict[str, Any], **more: Any) -> dict[str, Any]:
         "slo": list(flags["slo"]) or None,
         **{key.replace("__", "."): value for key, value in more.items()},
     }
-    for key, value in settings_of(flags["settings"]).items():
+    return set_besides(changes, flags["settings"])
+
+
+def set_besides(changes: dict[str, Any], texts: Sequence[str]) -> dict[str, Any]:
+    """The changes and those of `--set`. Raises PlanError where both change the same key."""
+    settings = settings_of(texts)
+    for key in settings:
         if changes.get(key) is not None:
             raise PlanError(f"--set {key}: another flag sets it too; leave one of them away")
-        changes[key] = value
-    return changes
+    return changes | settings
 
 
 def master_of(flags: dict[str, Any]) -> str | None:
