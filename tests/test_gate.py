@@ -32,11 +32,10 @@ COUNTS = Counts(
     memcached_round_trips=2,
     sql_statements=0,
     sql_round_trips=0,
-    acknowledged=251,
-    lost=0,
-    doubled=0,
+    votes=Votes(sent=251, acknowledged=251, lost=0, doubled=0),
 )
-KEPT = Votes(acknowledged=8000, lost=0, doubled=0)
+KEPT = Votes(sent=8000, acknowledged=8000, lost=0, doubled=0)
+STARTS = 8
 
 
 def invoked(*arguments: str) -> Result:
@@ -44,28 +43,35 @@ def invoked(*arguments: str) -> Result:
 
 
 def order(**margins: float) -> Order:
-    return Order(["ticket"], 40, 200.0, MARGINS | margins, seed=1)
+    return Order(["ticket"], 40, 200.0, MARGINS | margins, seed=1, starts=STARTS)
 
 
 def duet(
-    slower: float = 0.0, *, noise: float = 0.01, doubts: tuple[str, ...] = (), pairs: int = 40
+    slower: float = 0.0, *, noise: float = 0.01, doubts: tuple[str, ...] = (), starts: int = STARTS
 ) -> Duet:
     random = Random(1)
-    slices = {side: Slices([], [], []) for side in SIDES}
-    for _ in range(pairs):
-        machine = random.uniform(1.0, 2.0)
-        for side in SIDES:
-            factor = 1 + slower if side == "candidate" else 1.0
-            for figure in slices[side]:
-                figure.append(machine * factor * random.lognormvariate(0, noise))
-    return Duet(slices, dict.fromkeys(SIDES, KEPT), doubts)
+    played = []
+    for _ in range(starts):
+        slices = {side: Slices([], [], []) for side in SIDES}
+        for _ in range(5):
+            machine = random.uniform(1.0, 2.0)
+            for side in SIDES:
+                factor = 1 + slower if side == "candidate" else 1.0
+                for figure in slices[side]:
+                    figure.append(machine * factor * random.lognormvariate(0, noise))
+        played.append(slices)
+    return Duet(tuple(played), dict.fromkeys(SIDES, KEPT), doubts)
+
+
+def of_candidate(votes: Votes) -> Duet:
+    return duet()._replace(votes={"baseline": KEPT, "candidate": votes})
 
 
 def judged(found: Findings, mode: str = "ticket", **margins: float) -> ModeCheck:
     return judge({mode: found}, order(**margins))[mode]
 
 
-def counts(**changes: float) -> dict[str, Counts]:
+def counts(**changes: float | Votes) -> dict[str, Counts]:
     return {"baseline": COUNTS, "candidate": msgspec.structs.replace(COUNTS, **changes)}
 
 
@@ -95,8 +101,11 @@ def test_ten_per_cent_slower_fails_and_says_by_how_much() -> None:
 
 def test_a_p99_that_grew_is_advice_only() -> None:
     each = duet()
-    worse = each.slices["candidate"]._replace(p99_ms=[9.0] * 40)
-    found = judged(Findings(counts(), each._replace(slices=each.slices | {"candidate": worse})))
+    starts = [
+        start | {"candidate": start["candidate"]._replace(p99_ms=[9.0] * 5)}
+        for start in each.starts
+    ]
+    found = judged(Findings(counts(), each._replace(starts=tuple(starts))))
     assert (found.verdict, found.timed["p99"].judgement) == ("passed", "worse")
     assert not found.timed["p99"].decides
 
@@ -108,31 +117,45 @@ def test_noise_beyond_the_margin_is_inconclusive() -> None:
 
 
 def test_a_starved_generator_is_inconclusive_but_exact_counts_still_fail() -> None:
-    starved = duet(doubts=("The load generator was starved.",))
-    assert judged(Findings(counts(), starved)).verdict == "inconclusive"
+    for slower in (0.0, 0.2):  # whatever it measured
+        starved = duet(slower, doubts=("The load generator was starved.",))
+        found = judged(Findings(counts(), starved))
+        assert (found.verdict, found.timed) == ("inconclusive", {})
     assert judged(Findings(counts(sql_statements=1), starved)).verdict == "failed"
 
 
 def test_a_lost_vote_fails_a_mode_that_promises_and_is_told_of_one_that_does_not() -> None:
-    lossy = duet()._replace(
-        votes={"baseline": KEPT, "candidate": Votes(acknowledged=9, lost=2, doubled=0)}
-    )
+    lossy = of_candidate(Votes(sent=9, acknowledged=9, lost=2, doubled=0))
     assert judged(Findings(counts(), lossy)).reasons == ("2 acknowledged votes were lost.",)
     assert judged(Findings(counts(), lossy), mode="classic").verdict == "passed"
+
+
+@pytest.mark.parametrize("mode", ["ticket", "classic"])
+def test_a_version_that_refuses_what_the_other_takes_is_worse_however_quick_it_is(
+    mode: str,
+) -> None:
+    refusing = of_candidate(Votes(sent=8000, acknowledged=7900, lost=0, doubled=0))
+    found = judged(Findings(counts(), refusing), mode=mode)
+    assert found.reasons == ("100 of 8,251 votes were not taken; before, 0 of 8,251.",)
+    none = Votes(sent=251, acknowledged=0, lost=0, doubled=0)
+    assert (
+        judged(Findings(counts(votes=none, sql_statements=0), None), mode=mode).verdict == "failed"
+    )
 
 
 def test_counts_alone_can_be_compared_with_stored_ones() -> None:
     found = judged(Findings(counts(), None))
     assert (found.verdict, found.timed) == ("passed", {})
-    assert found.votes["candidate"] == Votes(acknowledged=251, lost=0, doubled=0)
+    assert found.votes["candidate"] == Votes(sent=251, acknowledged=251, lost=0, doubled=0)
 
 
-@pytest.mark.parametrize("pairs", [0, 3])
-def test_too_few_pairs_are_told_and_judged_by_nothing_but_counts(pairs: int) -> None:
-    few = duet(pairs=pairs, doubts=("Only 3 of 8 slices could be measured.",))
+@pytest.mark.parametrize("starts", [0, 3])
+def test_too_few_starts_are_told_and_judged_by_nothing_but_counts(starts: int) -> None:
+    few = duet(starts=starts, doubts=("In a start only 0 of 5 slices could be measured.",))
     found = judged(Findings(counts(), few))
     assert (found.verdict, found.timed) == ("inconclusive", {})
-    assert found.reasons == few.doubts
+    assert found.reasons[0] == few.doubts[0]
+    assert found.reasons[1].startswith(f"Only {starts} starts could be measured")
 
 
 def test_a_slice_in_which_a_thread_took_its_time_away_is_left_out() -> None:
@@ -143,14 +166,13 @@ def test_a_slice_in_which_a_thread_took_its_time_away_is_left_out() -> None:
 
 
 def test_votes_lost_while_they_were_counted_and_in_the_duet_are_told_together() -> None:
-    lossy = duet()._replace(
-        votes={"baseline": KEPT, "candidate": Votes(acknowledged=9, lost=2, doubled=1)}
-    )
-    found = judged(Findings(counts(lost=1), lossy))
-    assert found.votes["candidate"] == Votes(acknowledged=260, lost=3, doubled=1)
+    lossy = of_candidate(Votes(sent=9, acknowledged=9, lost=2, doubled=1))
+    one_lost = counts(votes=Votes(sent=251, acknowledged=251, lost=1, doubled=0))
+    found = judged(Findings(one_lost, lossy))
+    assert found.votes["candidate"] == Votes(sent=260, acknowledged=260, lost=3, doubled=1)
     told = {row[0]: row[1:] for row in rows(found)}
     assert told["lost votes"] == ("0", "3", "+3", "0", "worse")
-    unpromised = judged(Findings(counts(lost=1), lossy), mode="classic")
+    unpromised = judged(Findings(one_lost, lossy), mode="classic")
     assert {row[0]: row[-1] for row in rows(unpromised)}["doubled votes"] == "promises nothing"
 
 
@@ -169,9 +191,9 @@ def test_slices_are_cut_by_when_votes_were_sent() -> None:
     assert kept["candidate"].p50_ms == [2.0, 5.0]
 
 
-def test_two_rounds_are_pooled() -> None:
-    both = pooled([duet(pairs=20), duet(pairs=20, doubts=("x",))])
-    assert len(both.slices["baseline"].p50_ms) == 40
+def test_starts_are_pooled() -> None:
+    both = pooled([duet(starts=4), duet(starts=4, doubts=("x",))])
+    assert len(both.starts) == 8
     assert (both.votes["candidate"].acknowledged, both.doubts) == (16_000, ("x",))
 
 
@@ -198,20 +220,23 @@ def result() -> CheckResult:
 def test_what_is_known_when_a_check_is_interrupted_is_kept_and_not_called_passed(
     result: CheckResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Nor does a step's summary that cannot be written change what is said."""
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", f"{tmp_path}/none/summary.md")
+
     def growing(*_: object) -> Iterator[dict[str, ModeCheck]]:
         yield {"direct": result.modes["direct"]}
-        raise Interrupted("interrupted by SIGINT")
+        raise Interrupted("interrupted\x1b by SIGINT")
 
     here = Version("working copy", "def5678", tmp_path)
     monkeypatch.setattr("harness.cli.check.check_versions", growing)
     monkeypatch.setattr("harness.cli.check.working_copy", lambda: here)
     out = tmp_path / "out"
-    with pytest.raises(Interrupted, match=f"interrupted by SIGINT; what is known .* in {out}"):
+    with pytest.raises(Interrupted, match=f"by SIGINT; what is known .* in {out}"):
         invoked("check", "--calibrate", "--out", str(out))
     kept = CheckResult.from_json((out / "check.json").read_bytes())
     assert (list(kept.modes), kept.verdict) == (["direct"], "inconclusive")
     assert kept.modes["direct"].verdict == "passed"
-    why = "It was stopped: interrupted by SIGINT."
+    why = "It was stopped: interrupted\x1b by SIGINT."
     assert why in (out / "summary.md").read_text()
     assert Xml.fromstring((out / "junit.xml").read_bytes()).get("errors") == "1"
     assert annotations(kept) == [f"::warning title=pollstorm check::{why}"]
@@ -289,6 +314,18 @@ def test_a_history_that_cannot_be_written_is_refused_before_anything_is_played(
         with pytest.raises(PlanError, match="--history"):
             invoked("check", "--calibrate", "--history", place, "--out", str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_baseline_that_the_check_itself_would_replace_is_refused(
+    result: CheckResult, tmp_path: Path
+) -> None:
+    file = tmp_path / "check.json"
+    file.write_bytes(msgspec.json.encode(result))
+    with pytest.raises(PlanError, match="keep a copy of it elsewhere"):
+        invoked("check", "--baseline", str(file), "--out", str(tmp_path))
+    with pytest.raises(PlanError, match="has no mode cached; it has ticket, direct"):
+        invoked("check", "--baseline", str(file), "--modes", "cached", "--out", str(tmp_path / "o"))
+    assert CheckResult.from_json(file.read_bytes()) == result
 
 
 def test_outside_a_checkout_there_is_nothing_to_compare(

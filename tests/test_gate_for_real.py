@@ -12,15 +12,15 @@ from tests.checkouts import needs_checkout
 
 pytestmark = [pytest.mark.services, needs_checkout]
 
-ONCE = Tempo(rounds=1, warm_up_s=0.5, slice_s=0.5)
-PAIRS = 12  # the fewest; whether they can decide anything on a busy machine is not asked here
+ONCE = Tempo(warm_up_s=0.5, slice_s=0.5)
+PAIRS = 4  # in one start, which decides nothing: on a busy machine more might not, either
 
 
 def test_a_version_and_its_own_commit_cost_the_same_and_keep_their_votes(
     supervisor: Supervisor, tmp_path: Path
 ) -> None:
     versions = (checked_out("HEAD", supervisor), working_copy())
-    order = Order(["ticket"], PAIRS, 100.0, MARGINS | {"p50": 9.0, "cpu": 9.0}, 1, ONCE)
+    order = Order(["ticket"], PAIRS, 100.0, MARGINS, 1, 1, ONCE)
     said: list[str] = []
     *_, whole = check(versions, order, supervisor, tmp_path, said.append)
     found = whole["ticket"]
@@ -34,8 +34,8 @@ def test_a_version_and_its_own_commit_cost_the_same_and_keep_their_votes(
     assert not any(count.worse for count in found.counts.values())
     for side in SIDES:
         votes = found.votes[side]
-        assert votes.acknowledged > PAIRS * 25
+        assert votes.acknowledged > 2 * PAIRS * 50
         assert (votes.lost, votes.doubled) == (0, 0)
     assert found.votes["baseline"].acknowledged == found.votes["candidate"].acknowledged
-    assert set(found.timed) == {"p50", "cpu", "p99"}
-    assert all(timed.pairs >= PAIRS for timed in found.timed.values())
+    assert (found.verdict, found.extended, found.timed) == ("inconclusive", True, {})
+    assert "Only 2 starts could be measured, and 6 are needed." in found.reasons

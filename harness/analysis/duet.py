@@ -3,21 +3,30 @@
 Theory of operation
     Two versions take the same load at the same time on the same machine. Each slice of time gives
     a pair: one figure of either, such as the median latency. What the machine does to a slice it
-    does to both, so the pair's ratio is far steadier than either value. The logarithms of the
-    ratios are looked at: their shift by the Hodges-Lehmann estimate, the median of all averages of
-    two; whether it can be chance by Wilcoxon's signed-rank test, one-sided, because only a change
-    for the worse matters; how certain the shift is by the bootstrap.
+    does to both, so the pair's ratio is far steadier than either value.
+
+    But a process that is started keeps what it was dealt: where its memory lies, which core it
+    is on, what hangs together by chance. Equal versions differ by some two per cent from start to
+    start, in all slices of that start alike. So both are started several times, and a start, not a
+    slice, is what is counted: its shift is the Hodges-Lehmann estimate, the median of all averages
+    of two, of the logarithms of its slices' ratios. The shift of all starts is the same estimate
+    of theirs; whether it can be chance is said by Wilcoxon's signed-rank test, one-sided,
+    because only a change for the worse matters; how certain it is, by the bootstrap over starts,
+    widened for their being few.
 
     Several figures are several chances of a false alarm: Holm's correction keeps the probability
-    of any at the level of one. So is a second look with more pairs: each is at half the level.
+    of any at the level of one. So is a second look with more starts: each is at half the level.
 
 Sources
     Hodges and Lehmann, Estimates of Location Based on Rank Tests, Annals of Mathematical
     Statistics 34, 1963. Wilcoxon, Individual Comparisons by Ranking Methods, Biometrics Bulletin 1,
     1945. Holm, A Simple Sequentially Rejective Multiple Test Procedure, Scandinavian Journal of
-    Statistics 6, 1979. Efron and Tibshirani, An Introduction to the Bootstrap, 1993.
+    Statistics 6, 1979. Hesterberg, What Teachers Should Know About the Bootstrap, The American
+    Statistician 69, 2015: the expanded percentile interval. Kalibera and Jones, Rigorous
+    Benchmarking in Reasonable Time, ISMM 2013: where to repeat.
 """
 
+import math
 from collections.abc import Sequence
 from enum import Enum
 from typing import Final, NamedTuple, TypeAlias
@@ -28,13 +37,12 @@ from scipy import stats
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
-SIGNIFICANCE: Final = 0.01  # of any false alarm per check, over all its figures and looks together
-LOOKS: Final = 2  # the pairs, and once more with as many again: two chances of a false alarm
+SIGNIFICANCE: Final = 0.05  # of any false alarm per check, over all its figures and looks together
+LOOKS: Final = 2  # the starts, and once more with as many again: two chances of a false alarm
 LEVEL: Final = SIGNIFICANCE / LOOKS
 CONFIDENCE: Final = 0.95  # of the interval that is shown and by which a check is inconclusive
 POWER: Final = 0.95  # with which the detectable effect would be found: 19 of 20
-RESAMPLES: Final = 2000  # the interval's ends are then steady to a tenth of its width
-FEWEST_PAIRS: Final = 12  # with fewer the ranks of ten modes cannot reach it: 2**-11 > LEVEL / 20
+RESAMPLES: Final = 4000  # 20 lie beyond either end of the widened interval of a few starts
 
 
 class Judgement(Enum):
@@ -46,11 +54,14 @@ class Judgement(Enum):
 
 
 class Pairs(NamedTuple):
-    """One figure of both versions, slice by slice; larger is worse, and all are positive."""
+    """One figure of both versions, start by start, in each its slices; larger is worse.
+
+    All are positive.
+    """
 
     figure: str
-    baseline: Sequence[float]
-    candidate: Sequence[float]
+    baseline: Sequence[Sequence[float]]
+    candidate: Sequence[Sequence[float]]
     margin: float  # how much worse is put up with: 0.05 for 5 %
 
 
@@ -58,6 +69,7 @@ class Effect(NamedTuple):
     """How the candidate differs from the baseline; shares, so 0.05 is 5 % more."""
 
     figure: str
+    starts: int
     pairs: int
     change: float  # Hodges-Lehmann
     low: float
@@ -68,39 +80,36 @@ class Effect(NamedTuple):
     judgement: Judgement
 
 
+def starts_needed(figures: int) -> int:
+    """With fewer the signed ranks cannot reach the level: all of one sign has p = 2**-starts."""
+    return math.ceil(math.log2(figures / LEVEL))
+
+
+FEWEST_STARTS: Final = starts_needed(1)
+
+
 def compare(figures: Sequence[Pairs], seed: int) -> list[Effect]:
     """The effect on each figure, judged together. The same seed gives the same interval.
 
-    Raises ValueError for pairs that do not match, are too few, or are not positive.
+    Raises ValueError for pairs that do not match, are of too few starts, or are not positive.
     """
     shifts = [_shifts(pairs) for pairs in figures]
-    raw = [_p_value(each) for each in shifts]
+    corrected = holm([_p_value(each) for each in shifts])
     effects = []
-    for pairs, shift, p_value in zip(figures, shifts, holm(raw), strict=True):
+    for pairs, shift, p_value in zip(figures, shifts, corrected, strict=True):
         estimate = float(hodges_lehmann(shift))
-        resampled = stats.bootstrap(
-            (shift,),
-            hodges_lehmann,
-            vectorized=True,
-            axis=-1,
-            n_resamples=RESAMPLES,
-            batch=100,  # Walsh averages of so many samples at a time: some 10 MB
-            confidence_level=CONFIDENCE,
-            method="percentile",
-            rng=np.random.default_rng(seed),
-        )
-        low, high = map(float, resampled.confidence_interval)
-        error = float(resampled.standard_error)
+        low, high, error = _interval(shift, seed)
         effects.append(
             Effect(
                 pairs.figure,
                 len(shift),
+                sum(map(len, pairs.baseline)),
                 _share(estimate),
                 _share(low),
                 _share(high),
                 p_value,
                 pairs.margin,
-                _share(_detectable(error, pairs.margin, LEVEL / len(figures))),
+                _share(_detectable(error, len(shift), pairs.margin, LEVEL / len(figures))),
                 _judge(estimate, high, p_value, np.log1p(pairs.margin)),
             )
         )
@@ -126,38 +135,72 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def _shifts(pairs: Pairs) -> Floats:
-    baseline = np.asarray(pairs.baseline, np.float64)
-    candidate = np.asarray(pairs.candidate, np.float64)
-    if len(baseline) != len(candidate):
-        raise ValueError(f"{pairs.figure}: {len(baseline)} values beside {len(candidate)}")
-    if len(baseline) < FEWEST_PAIRS:
-        raise ValueError(f"{pairs.figure}: {len(baseline)} pairs, and {FEWEST_PAIRS} are needed")
+    """One of each start."""
+    starts = len(pairs.baseline)
+    if starts != len(pairs.candidate):
+        raise ValueError(f"{pairs.figure}: {starts} starts beside {len(pairs.candidate)}")
+    if starts < FEWEST_STARTS:
+        raise ValueError(f"{pairs.figure}: {starts} starts, and {FEWEST_STARTS} are needed")
+    return np.array(
+        [
+            _shift(pairs.figure, np.asarray(before, np.float64), np.asarray(now, np.float64))
+            for before, now in zip(pairs.baseline, pairs.candidate, strict=True)
+        ]
+    )
+
+
+def _shift(figure: str, baseline: Floats, candidate: Floats) -> float:
+    if len(baseline) != len(candidate) or not len(baseline):
+        raise ValueError(f"{figure}: {len(baseline)} values beside {len(candidate)}")
     if not (np.all(baseline > 0) and np.all(candidate > 0)):
-        raise ValueError(f"{pairs.figure}: a ratio needs positive values")
-    shifts: Floats = np.log(candidate / baseline)
-    return shifts
+        raise ValueError(f"{figure}: a ratio needs positive values")
+    return float(hodges_lehmann(np.log(candidate / baseline)))
 
 
 def _p_value(shifts: Floats) -> float:
-    """The probability of pairs so much for the worse when there is no difference."""
+    """The probability of starts so much for the worse when there is no difference."""
     if not np.any(shifts):
         return 1.0
     return float(stats.wilcoxon(shifts, alternative="greater", zero_method="pratt").pvalue)
 
 
+def _interval(shifts: Floats, seed: int) -> tuple[float, float, float]:
+    """Its two ends, and the standard error.
+
+    Resampled from so few, both come out too small, by what Student's distribution and the lost
+    degree of freedom say.
+    """
+    freedom = len(shifts) - 1
+    lost = math.sqrt(len(shifts) / freedom)
+    widened = lost * float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom))
+    resampled = stats.bootstrap(
+        (shifts,),
+        hodges_lehmann,
+        vectorized=True,
+        axis=-1,
+        n_resamples=RESAMPLES,
+        confidence_level=2 * float(stats.norm.cdf(widened)) - 1,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    )
+    low, high = map(float, resampled.confidence_interval)
+    return low, high, lost * float(resampled.standard_error)
+
+
 def _judge(estimate: float, high: float, p_value: float, margin: float) -> Judgement:
-    if p_value < LEVEL and estimate > margin:
+    if p_value <= LEVEL and estimate > margin:
         return Judgement.WORSE
     return Judgement.NOT_WORSE if high <= margin else Judgement.UNDECIDED
 
 
-def _detectable(error: float, margin: float, level: float) -> float:
+def _detectable(error: float, starts: int, margin: float, level: float) -> float:
     """A true shift whose estimate is, with POWER, beyond the margin and significant.
 
     `level`: that of the smallest of several p-values, the hardest to reach.
     """
-    found = float(stats.norm.ppf(POWER)) * error
-    return max(float(np.log1p(margin)) + found, float(stats.norm.isf(level)) * error + found)
+    student = stats.t(starts - 1)
+    found = float(student.ppf(POWER)) * error
+    return max(float(np.log1p(margin)) + found, float(student.isf(level)) * error + found)
 
 
 def _share(shift: float) -> float:

@@ -13,12 +13,11 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from harness.analysis.duet import FEWEST_PAIRS
 from harness.cli.progress import Audience, print_json
 from harness.cli.run import repeat_command
 from harness.errors import PlanError, PollstormError
 from harness.gate import history
-from harness.gate.check import MARGINS, Order, check_counts
+from harness.gate.check import MARGINS, Order, check_counts, starts_of
 from harness.gate.check import check as check_versions
 from harness.gate.outcome import SCHEMA_VERSION, CheckResult, Side
 from harness.gate.outputs import annotations, junit, markdown, reasons, rows, sentence
@@ -38,7 +37,7 @@ Examples:
   pollstorm check --against main
   pollstorm check --against HEAD~1 --modes direct,ticket --margin p50=3%
   pollstorm check --calibrate
-  pollstorm check --baseline reports/check/check.json
+  pollstorm check --baseline main.json
 
 Exit codes: 0 no worse, 99 worse, 3 undecided. docs/check.md says how it decides.
 """
@@ -53,8 +52,8 @@ Exit codes: 0 no worse, 99 worse, 3 undecided. docs/check.md says how it decides
 @click.option("--calibrate", is_flag=True, help="Instead: this version against itself.")
 @click.option("--modes", default="direct,ticket", show_default=True, metavar="A,B")
 @click.option(
-    "--pairs", type=click.IntRange(FEWEST_PAIRS, 1000), default=40, show_default=True, metavar="N",
-    help="Slices of a second, of both versions at once.",
+    "--pairs", type=click.IntRange(8, 1000), default=40, show_default=True, metavar="N",
+    help="Slices of 0.8 s, of both versions at once, dealt out to their starts.",
 )  # fmt: skip
 @click.option(
     "--rate", type=click.FloatRange(10, 10_000), default=200.0, show_default=True,
@@ -95,8 +94,8 @@ def check(
         find_mode(name)
     if not wanted:
         raise PlanError("--modes: name at least one, for example direct")
-    order = Order(wanted, pairs, rate, margins_of(margins), seed)
-    stored = _stored(baseline) if baseline else None
+    order = Order(wanted, pairs, rate, margins_of(margins), seed, starts_of(wanted))
+    stored = _stored(baseline, wanted, out) if baseline else None
     console, begun_s = Audience(stderr=as_json), monotonic()
     started_utc = datetime.now(UTC).isoformat(timespec="seconds")
     candidate = working_copy()
@@ -107,41 +106,42 @@ def check(
     def told(what: str) -> None:
         console.print(f"[dim]{what}[/]", highlight=False, soft_wrap=True)
 
-    with interruptible(), Supervisor() as supervisor:
-        if stored:
-            before = stored.candidate
-            growing = check_counts(stored, candidate, order, supervisor, logs, told)
-        else:
-            other = candidate if against is None else checked_out(against, supervisor)
-            before = Side(name=other.name, commit=other.commit)
-            growing = check_versions((other, candidate), order, supervisor, logs, told)
-        result = CheckResult(
-            schema_version=SCHEMA_VERSION,
-            command=repeat_command(sys.argv[1:]),
-            started_utc=started_utc,
-            took_s=0.0,
-            baseline=before,
-            candidate=Side(name=candidate.name, commit=candidate.commit),
-            modes={},
-        )
-        stopped: PollstormError | None = None
-        try:
+    here = Side(name=candidate.name, commit=candidate.commit)
+    result = CheckResult(
+        schema_version=SCHEMA_VERSION,
+        command=repeat_command(sys.argv[1:]),
+        started_utc=started_utc,
+        took_s=0.0,
+        baseline=stored.candidate if stored else here,
+        candidate=here,
+        modes={},
+    )
+    stopped: PollstormError | OSError | None = None
+    try:
+        with interruptible(), Supervisor() as supervisor:
+            if stored:
+                growing = check_counts(stored, candidate, order, supervisor, logs, told)
+            else:
+                before = checked_out(against, supervisor) if against is not None else candidate
+                side = Side(name=before.name, commit=before.commit)
+                result = msgspec.structs.replace(result, baseline=side)
+                growing = check_versions((before, candidate), order, supervisor, logs, told)
             for known in growing:
                 result = msgspec.structs.replace(result, modes=known)
-        except PollstormError as error:
-            stopped = error
-            result = msgspec.structs.replace(result, stopped_by=str(error))
-    result = msgspec.structs.replace(result, took_s=round(monotonic() - begun_s, 1))
+    except PlanError:
+        raise  # nothing was begun
+    except (PollstormError, OSError) as error:
+        stopped = error
+    took_s = round(monotonic() - begun_s, 1)
+    result = msgspec.structs.replace(result, took_s=took_s, stopped_by=_said(stopped))
     _write(out, result)
+    _tell(result, out, console, as_json=as_json)
+    _publish(result)
     if stopped:
-        raise type(stopped)(f"{stopped}; what is known so far is in {out}") from stopped
+        kind = type(stopped) if isinstance(stopped, PollstormError) else PollstormError
+        raise kind(f"{_said(stopped)}; what is known so far is in {out}") from stopped
     if history_file:
         history.append(history_file, result)
-    if as_json:
-        print_json((out / "check.json").read_bytes())
-    else:
-        print_check(result, console)
-        console.print(f"\nCheck: {out}", soft_wrap=True, highlight=False)
     return result.exit_code
 
 
@@ -197,14 +197,33 @@ def print_check(result: CheckResult, console: Console) -> None:
         console.print(f"  {about}: {reason}", soft_wrap=True, highlight=False)
 
 
+def _said(error: Exception | None) -> str:
+    """What ended the check; empty if nothing did."""
+    return (error.strerror or str(error)) if isinstance(error, OSError) else str(error or "")
+
+
 def _write(out: Path, result: CheckResult) -> None:
     write_atomically(out / "check.json", msgspec.json.format(msgspec.json.encode(result)))
     write_atomically(out / "junit.xml", junit(result))
-    summary = markdown(result)
-    write_atomically(out / "summary.md", summary.encode())
+    write_atomically(out / "summary.md", markdown(result).encode())
+
+
+def _tell(result: CheckResult, out: Path, console: Console, *, as_json: bool) -> None:
+    if as_json:
+        print_json((out / "check.json").read_bytes())
+        return
+    print_check(result, console)
+    console.print(f"\nCheck: {out}", soft_wrap=True, highlight=False)
+
+
+def _publish(result: CheckResult) -> None:
+    """To the workflow that runs it, if one does. The verdict does not hang on that."""
     if path := os.environ.get(STEP_SUMMARY):
-        with Path(path).open("a", encoding="utf-8") as file:
-            file.write(summary)
+        try:
+            with Path(path).open("a", encoding="utf-8") as file:
+                file.write(markdown(result))
+        except OSError as error:
+            click.echo(f"pollstorm: {STEP_SUMMARY} {path}: {error.strerror}", err=True)
     if os.environ.get(ANNOTATED):
         for line in annotations(result):
             click.echo(line, err=True)
@@ -221,10 +240,21 @@ def _logs(out: Path) -> Path:
     return logs
 
 
-def _stored(path: Path) -> CheckResult:
+def _stored(path: Path, modes: list[str], out: Path) -> CheckResult:
+    """The earlier check. Raises PlanError when it cannot be compared with."""
+    if path.resolve().is_relative_to(out.resolve()):
+        raise PlanError(
+            f"--baseline {path} lies in --out {out}, which is written anew: keep a copy of it "
+            "elsewhere, or name another --out"
+        )
     try:
-        return CheckResult.from_json(path.read_bytes())
+        stored = CheckResult.from_json(path.read_bytes())
     except OSError as error:
         raise PlanError(f"--baseline {path}: {error.strerror}") from error
     except ValueError as error:
         raise PlanError(f"--baseline {path} is no check.json: {error}") from error
+    for mode in modes:
+        if mode not in stored.modes:
+            known = ", ".join(stored.modes) or "none: it was stopped"
+            raise PlanError(f"--baseline {path}: that check has no mode {mode}; it has {known}")
+    return stored

@@ -7,11 +7,26 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from harness.analysis.duet import FEWEST_PAIRS, Effect, Judgement, Pairs, compare
-from harness.errors import PlanError
+from harness.analysis.duet import (
+    FEWEST_STARTS,
+    Effect,
+    Judgement,
+    Pairs,
+    compare,
+    starts_needed,
+)
 from harness.gate.counts import count
-from harness.gate.duet import SIDES, USUAL, Duet, Tempo, play, pooled
-from harness.gate.outcome import CheckResult, Compared, Counts, ModeCheck, Timed, Verdict, Votes
+from harness.gate.duet import REFUSED_SHARE, SIDES, USUAL, Duet, Tempo, play, pooled
+from harness.gate.outcome import (
+    CheckResult,
+    Compared,
+    Counts,
+    ModeCheck,
+    Timed,
+    Verdict,
+    Votes,
+    sum_of,
+)
 from harness.gate.versions import Version
 from harness.modes.mode import find_mode
 from harness.services.processes import Supervisor
@@ -22,7 +37,7 @@ COUNTED: Final = (
     "sql_statements",
     "sql_round_trips",
 )
-DECIDING: Final = {"p50": "p50_ms", "cpu": "cpu_ms"}
+DECIDING: Final[Mapping[str, str]] = {"p50": "p50_ms", "cpu": "cpu_ms"}
 """Figures by which a check fails. Of the median and the processor time two equal versions differ
 by 2 to 4 % in a slice; of the p99 by 15 %, so that is advice."""
 ADVICE: Final = {"p99": "p99_ms"}
@@ -47,7 +62,13 @@ class Order(NamedTuple):
     rate_per_s: float
     margins: Mapping[str, float]
     seed: int
+    starts: int
     tempo: Tempo = USUAL
+
+
+def starts_of(modes: Sequence[str]) -> int:
+    """As many as the figures of these modes need to be decided together."""
+    return starts_needed(len(modes) * len(DECIDING))
 
 
 class Findings(NamedTuple):
@@ -75,20 +96,21 @@ def check(
 
     def duet(mode: str, seed: int) -> Duet:
         return play(
-            versions, mode, order.pairs, order.rate_per_s, seed, supervisor, logs, order.tempo
-        )
+            versions, mode, order.starts, order.pairs, order.rate_per_s, seed, supervisor, logs,
+            order.tempo,
+        )  # fmt: skip
 
     for mode in order.modes:
         counts = {}
         for side, version in zip(SIDES, versions, strict=True):
             told(f"{mode}: counting what a vote costs the {side} ({version.commit})")
             counts[side] = count(version, mode, supervisor, logs)
-        told(f"{mode}: both versions at once, {order.pairs} pairs of slices")
+        told(f"{mode}: both versions at once, {order.starts} times")
         found[mode] = Findings(counts, duet(mode, order.seed))
         judged = judge(found, order)
         yield judged
     for mode in [name for name, result in judged.items() if result.verdict == "inconclusive"]:
-        told(f"{mode}: undecided, {order.pairs} pairs more")
+        told(f"{mode}: undecided, {order.starts} times more")
         before = found[mode].duet
         assert before is not None
         more = duet(mode, order.seed + SECOND)
@@ -107,22 +129,13 @@ def check_counts(
     logs: Path,
     told: Callable[[str], None],
 ) -> Iterator[dict[str, ModeCheck]]:
-    """What the version costs per vote, against what an earlier check counted for its candidate.
-
-    Raises PlanError when that check had none of a mode.
-    """
-    for mode in order.modes:
-        if mode not in stored.modes:
-            raise PlanError(
-                f"--baseline: that check has no mode {mode}; it has {', '.join(stored.modes)}"
-            )
+    """What the version costs per vote, against what an earlier check counted for its candidate."""
     found: dict[str, Findings] = {}
     for mode in order.modes:
         told(f"{mode}: counting what a vote costs ({version.commit})")
         now = count(version, mode, supervisor, logs)
         before = {name: each.candidate for name, each in stored.modes[mode].counts.items()}
-        votes = msgspec.to_builtins(stored.modes[mode].votes["candidate"])
-        then = msgspec.structs.replace(now, **votes, **before)
+        then = msgspec.structs.replace(now, votes=stored.modes[mode].votes["candidate"], **before)
         found[mode] = Findings({"baseline": then, "candidate": now}, None)
         yield judge(found, order)
 
@@ -143,12 +156,12 @@ def _effects(
     pairs = [
         Pairs(
             f"{mode} {figure}",
-            getattr(findings.duet.slices["baseline"], field),
-            getattr(findings.duet.slices["candidate"], field),
+            [getattr(start["baseline"], field) for start in findings.duet.starts],
+            [getattr(start["candidate"], field) for start in findings.duet.starts],
             order.margins[figure],
         )
         for mode, findings in found.items()
-        if findings.duet and enough(findings.duet)
+        if findings.duet and proves(findings.duet)
         for figure, field in figures.items()
     ]
     effects: dict[str, dict[str, Effect]] = {}
@@ -158,9 +171,9 @@ def _effects(
     return effects
 
 
-def enough(duet: Duet) -> bool:
-    """Whether so many pairs were measured that their ranks can say anything."""
-    return len(duet.slices["baseline"].p50_ms) >= FEWEST_PAIRS
+def proves(duet: Duet) -> bool:
+    """Whether its times are evidence: nothing speaks against it, and there are enough starts."""
+    return not duet.doubts and len(duet.starts) >= FEWEST_STARTS
 
 
 def _judged(
@@ -183,7 +196,9 @@ def _judged(
         for figure, effect in deciding.items()
         if effect.judgement is Judgement.WORSE
     ]
-    doubts = list(findings.duet.doubts if findings.duet else ())
+    doubts = list(findings.duet.doubts) if findings.duet else []
+    if findings.duet and (starts := len(findings.duet.starts)) < FEWEST_STARTS:
+        doubts.append(f"Only {starts} starts could be measured, and {FEWEST_STARTS} are needed.")
     doubts += [
         f"{_capital(SAID[figure])} may have changed by {effect.low:+.1%} to {effect.high:+.1%}: "
         f"too uncertain for a margin of {effect.margin:.0%}."
@@ -208,29 +223,35 @@ def _judged(
 
 
 def _failures_of_votes(mode: str, findings: Findings) -> list[str]:
-    """A mode that promises must keep every vote; of one that does not, losses are only told."""
-    if not find_mode(mode).promises:
-        return []
-    found = votes_of(findings)["candidate"]
-    failures = [f"{found.lost} acknowledged votes were lost."] if found.lost else []
-    return failures + (
-        [f"{found.doubled} votes reached the database twice."] if found.doubled else []
-    )
+    """None may refuse more votes than before. A mode that promises must keep what it took; of one
+    that does not, losses are only told.
+    """
+    before, found = (votes_of(findings)[side] for side in SIDES)
+    failures = []
+    if refused_share(found) > refused_share(before) + REFUSED_SHARE:
+        failures.append(
+            f"{found.sent - found.acknowledged:,} of {found.sent:,} votes were not taken; before, "
+            f"{before.sent - before.acknowledged:,} of {before.sent:,}."
+        )
+    if find_mode(mode).promises:
+        if found.lost:
+            failures.append(f"{found.lost} acknowledged votes were lost.")
+        if found.doubled:
+            failures.append(f"{found.doubled} votes reached the database twice.")
+    return failures
+
+
+def refused_share(votes: Votes) -> float:
+    return 1 - votes.acknowledged / votes.sent if votes.sent else 0.0
 
 
 def votes_of(findings: Findings) -> dict[str, Votes]:
     """What became of each side's votes, those that were counted and those of the duet."""
-    found = {}
-    for side, counts in findings.counts.items():
-        of: list[Counts | Votes] = [counts]
-        if findings.duet:
-            of.append(findings.duet.votes[side])
-        found[side] = Votes(
-            acknowledged=sum(each.acknowledged for each in of),
-            lost=sum(each.lost for each in of),
-            doubled=sum(each.doubled for each in of),
-        )
-    return found
+    played = findings.duet.votes if findings.duet else {}
+    return {
+        side: sum_of([counts.votes, *([played[side]] if side in played else ())])
+        for side, counts in findings.counts.items()
+    }
 
 
 def _compared(name: str, counts: Mapping[str, Counts], margin: float) -> Compared:
@@ -242,8 +263,9 @@ def _compared(name: str, counts: Mapping[str, Counts], margin: float) -> Compare
 
 def _timed(effect: Effect, duet: Duet, field: str, *, decides: bool) -> Timed:
     return Timed(
-        baseline_ms=median(getattr(duet.slices["baseline"], field)),
-        candidate_ms=median(getattr(duet.slices["candidate"], field)),
+        baseline_ms=_median(duet, "baseline", field),
+        candidate_ms=_median(duet, "candidate", field),
+        starts=effect.starts,
         pairs=effect.pairs,
         change=effect.change,
         low=effect.low,
@@ -254,6 +276,13 @@ def _timed(effect: Effect, duet: Duet, field: str, *, decides: bool) -> Timed:
         judgement=effect.judgement.value,
         decides=decides,
     )
+
+
+def _median(duet: Duet, side: str, field: str) -> float:
+    values: list[float] = []
+    for start in duet.starts:
+        values += getattr(start[side], field)
+    return median(values)
 
 
 def _capital(text: str) -> str:

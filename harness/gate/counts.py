@@ -14,7 +14,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from harness.errors import ServiceError
-from harness.gate.outcome import Counts
+from harness.gate.outcome import Counts, Votes
 from harness.gate.sites import RunningSite, running
 from harness.gate.versions import Version
 from harness.gate.wire import DatabaseCommands, MemcachedCommands, Tally, Tap, tapped
@@ -76,15 +76,18 @@ def _cast(site: RunningSite, at_memcached: list[Tap], at_database: Tap) -> Count
             to_memcached.append(_since(before[0], _together(at_memcached)))
             to_database.append(_since(before[1], at_database.tally()))
     connection.close()
-    ballots = site.settled_ballots(len(acknowledged))
+    ballots = site.settled_ballots(acknowledged)
     return Counts(
         memcached_commands=median(tally.commands for tally in to_memcached),
         memcached_round_trips=median(tally.round_trips for tally in to_memcached),
         sql_statements=median(tally.commands for tally in to_database),
         sql_round_trips=median(tally.round_trips for tally in to_database),
-        acknowledged=len(acknowledged),
-        lost=len(acknowledged - ballots.keys()),
-        doubled=sum(deliveries > 1 for deliveries in ballots.values()),
+        votes=Votes(
+            sent=WARM_UP + COUNTED,
+            acknowledged=len(acknowledged),
+            lost=len(acknowledged - ballots.keys()),
+            doubled=sum(deliveries > 1 for deliveries in ballots.values()),
+        ),
     )
 
 

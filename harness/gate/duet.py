@@ -1,8 +1,9 @@
 """A duet: both versions at once, under the same arrivals, slice by slice.
 
 Both are started, warmed up and loaded well below what they can take; then the time is cut into
-slices, and each figure of a slice is taken from both. Half-way both are started afresh in the
-other order, since whoever was first may have the better place in the machine.
+slices, and each figure of a slice is taken from both. That is done several times, each with both
+started afresh, in the other order: what a process was dealt when it started it keeps, and whoever
+was first may have the better place in the machine.
 """
 
 import itertools
@@ -17,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.analysis.validity import WAKE_LAG_P99_MS
-from harness.gate.outcome import Votes
+from harness.gate.outcome import Votes, sum_of
 from harness.gate.sites import RunningSite, starting
 from harness.gate.versions import Version
 from harness.history.ledger import LEDGER_DTYPE, RequestKind
@@ -34,7 +35,7 @@ SIDES: Final = ("baseline", "candidate")
 
 
 class Slices(NamedTuple):
-    """Each figure of one side, slice by slice; larger is worse."""
+    """Each figure of one side in one start, slice by slice; larger is worse."""
 
     p50_ms: list[float]
     p99_ms: list[float]
@@ -42,9 +43,9 @@ class Slices(NamedTuple):
 
 
 class Duet(NamedTuple):
-    """By side, what was measured; `doubts`: whole sentences, why it proves nothing."""
+    """What was measured, start by start and by side; `doubts`: sentences, why it proves nothing."""
 
-    slices: dict[str, Slices]
+    starts: tuple[dict[str, Slices], ...]
     votes: dict[str, Votes]
     doubts: tuple[str, ...]
 
@@ -52,9 +53,8 @@ class Duet(NamedTuple):
 class Tempo(NamedTuple):
     """How a duet is played."""
 
-    rounds: int = 2  # in either order of starting, so that what the order does cancels out
-    warm_up_s: float = 2.0  # threads connect, and the database's pages come into its memory
-    slice_s: float = 1.0  # enough for a median of some hundred votes, short against the noise
+    warm_up_s: float = 1.2  # threads connect, and the database's pages come into its memory
+    slice_s: float = 0.8  # enough for a median of some hundred votes, short against the noise
 
 
 USUAL: Final = Tempo()
@@ -70,6 +70,7 @@ class Moment(NamedTuple):
 def play(
     versions: tuple[Version, Version],
     mode: str,
+    starts: int,
     pairs: int,
     rate_per_s: float,
     seed: int,
@@ -77,41 +78,29 @@ def play(
     logs: Path,
     tempo: Tempo = USUAL,
 ) -> Duet:
-    """Both sides' slices: so many pairs or some more, of those that could be measured.
+    """Both sides' slices: so many pairs or some more, dealt out to so many starts.
 
     Raises PollstormError.
     """
-    each = -(-pairs // tempo.rounds)
-    played = [
-        _round(versions, mode, each, rate_per_s, seed + number, supervisor, logs, number, tempo)
-        for number in range(tempo.rounds)
-    ]
-    return pooled(played)
+    each = -(-pairs // starts)
+    return pooled(
+        [
+            _start(versions, mode, each, rate_per_s, seed + number, supervisor, logs, number, tempo)
+            for number in range(starts)
+        ]
+    )
 
 
 def pooled(duets: Sequence[Duet]) -> Duet:
-    """All their slices and votes together."""
-    slices = {
-        side: Slices(
-            *(
-                [value for duet in duets for value in getattr(duet.slices[side], figure)]
-                for figure in Slices._fields
-            )
-        )
-        for side in SIDES
-    }
-    votes = {
-        side: Votes(
-            acknowledged=sum(duet.votes[side].acknowledged for duet in duets),
-            lost=sum(duet.votes[side].lost for duet in duets),
-            doubled=sum(duet.votes[side].doubled for duet in duets),
-        )
-        for side in SIDES
-    }
-    return Duet(slices, votes, tuple(doubt for duet in duets for doubt in duet.doubts))
+    """All their starts and votes together."""
+    return Duet(
+        tuple(start for duet in duets for start in duet.starts),
+        {side: sum_of([duet.votes[side] for duet in duets]) for side in SIDES},
+        tuple(dict.fromkeys(doubt for duet in duets for doubt in duet.doubts)),
+    )
 
 
-def _round(
+def _start(
     versions: tuple[Version, Version],
     mode: str,
     slices: int,
@@ -122,7 +111,7 @@ def _round(
     number: int,
     tempo: Tempo,
 ) -> Duet:
-    """Start both, in an order that the round's number decides, and load them together."""
+    """Start both, in an order that the start's number decides, and load them together."""
     folder = supervisor.temporary_directory()
     order = SIDES if number % 2 == 0 else SIDES[::-1]
     ready: dict[str, Callable[[], RunningSite]] = {}
@@ -156,20 +145,22 @@ def _round(
     supervisor.remove(folder)
     found = paired(
         {
-            side: sliced(ledgers[side], [(at, cpu[n]) for at, cpu in moments])
+            side: sliced(taken(ledgers[side]), [(at, cpu[n]) for at, cpu in moments])
             for n, side in enumerate(SIDES)
         }
     )
     doubts = [doubt for side in SIDES for doubt in _doubts(side, ledgers[side])]
     if report.partial:
         doubts.append("A load generator was killed, and its voters never came.")
-    if (measured := len(found["baseline"].p50_ms)) < slices:
-        doubts.append(f"Only {measured} of {slices} slices could be measured.")
-    return Duet(found, votes, tuple(doubts))
+    if report.short_of_users:
+        doubts.append("The load generator had fewer users than the load takes; lower the rate.")
+    if (measured := len(found["baseline"].p50_ms)) <= slices / 2:
+        doubts.append(f"In a start only {measured} of {slices} slices could be measured.")
+    return Duet((found,) if measured else (), votes, tuple(doubts))
 
 
 def sliced(ledger: Rows, moments: Sequence[tuple[int, int]]) -> Slices:
-    """The figures between each two moments, of the votes that were sent then; NaN without any.
+    """The figures between each two moments, of the votes sent then and taken; NaN without any.
 
     A moment is a time and the processor time used up to it, in ns.
     """
@@ -202,6 +193,12 @@ def paired(slices: dict[str, Slices]) -> dict[str, Slices]:
     }
 
 
+def taken(votes: Rows) -> Rows:
+    """Those that were acknowledged: a refusal is quick, and costs little."""
+    acknowledged: Rows = votes[votes["outcome"] == Outcome.ACKNOWLEDGED]
+    return acknowledged
+
+
 def _ledger(folder: Path) -> Rows:
     """All votes that were sent and answered."""
     files = sorted(folder.glob("ledger-*.bin"))  # none if its generator never began
@@ -214,9 +211,10 @@ def _ledger(folder: Path) -> Rows:
 
 def _votes(site: RunningSite, ledger: Rows) -> Votes:
     """What became of them, by that version's own database."""
-    acknowledged = set(ledger["vote"][ledger["outcome"] == Outcome.ACKNOWLEDGED].tolist())
-    ballots = site.settled_ballots(len(acknowledged))
+    acknowledged = set(taken(ledger)["vote"].tolist())
+    ballots = site.settled_ballots(acknowledged)
     return Votes(
+        sent=len(ledger),
         acknowledged=len(acknowledged),
         lost=len(acknowledged - ballots.keys()),
         doubled=sum(deliveries > 1 for deliveries in ballots.values()),
@@ -224,7 +222,10 @@ def _votes(site: RunningSite, ledger: Rows) -> Votes:
 
 
 def _doubts(side: str, ledger: Rows) -> list[str]:
-    """Whether the generator was starved, or the load not well below what the site takes."""
+    """Whether the generator was starved, or the load not well below what the baseline takes.
+
+    A candidate that alone refuses votes is no doubt, but worse.
+    """
     doubts = []
     woke_ns = ledger["sent_ns"] - np.maximum(ledger["planned_ns"], ledger["taken_ns"])
     late_ms = float(np.quantile(woke_ns, 0.99)) / 1e6 if len(woke_ns) else 0.0
@@ -233,9 +234,9 @@ def _doubts(side: str, ledger: Rows) -> list[str]:
             f"The load generator was starved: beside the {side} free users woke {late_ms:.0f} ms "
             f"late (p99), {WAKE_LAG_P99_MS:.0f} ms are allowed."
         )
-    taken = np.count_nonzero(ledger["outcome"] == Outcome.ACKNOWLEDGED)
-    if len(ledger) - taken > REFUSED_SHARE * len(ledger):
+    took = len(taken(ledger))
+    if side == SIDES[0] and len(ledger) - took > REFUSED_SHARE * len(ledger):
         doubts.append(
-            f"The {side} took only {taken:,} of {len(ledger):,} votes: the rate is too high for it."
+            f"The {side} took only {took:,} of {len(ledger):,} votes: the rate is too high for it."
         )
     return doubts

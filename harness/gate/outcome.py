@@ -1,5 +1,6 @@
 """`check.json`: what a check found, with the unit in each name."""
 
+from collections.abc import Iterable
 from typing import Final, Literal
 
 import msgspec
@@ -22,9 +23,7 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     memcached_round_trips: float
     sql_statements: float
     sql_round_trips: float
-    acknowledged: int
-    lost: int
-    doubled: int
+    votes: "Votes"
 
 
 class Compared(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,7 +40,8 @@ class Timed(msgspec.Struct, frozen=True, kw_only=True):
 
     baseline_ms: float  # median of all slices
     candidate_ms: float
-    pairs: int
+    starts: int  # of both versions; each counts once
+    pairs: int  # slices of all starts
     change: float  # Hodges-Lehmann
     low: float  # of the 95 % interval
     high: float
@@ -55,9 +55,18 @@ class Timed(msgspec.Struct, frozen=True, kw_only=True):
 class Votes(msgspec.Struct, frozen=True, kw_only=True):
     """What became of one version's votes: those cast one by one, and under the duet's load."""
 
+    sent: int
     acknowledged: int
     lost: int
     doubled: int
+
+
+def sum_of(several: Iterable[Votes]) -> Votes:
+    """All of them together."""
+    known = list(several)
+    return Votes(
+        **{field: sum(getattr(each, field) for each in known) for field in Votes.__struct_fields__}
+    )
 
 
 class ModeCheck(msgspec.Struct, frozen=True, kw_only=True):

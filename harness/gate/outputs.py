@@ -1,5 +1,6 @@
 """What a check says to people and to CI servers: lines, Markdown, JUnit XML, annotations."""
 
+import re
 from collections.abc import Iterator
 from typing import Final
 from xml.etree import ElementTree as Xml
@@ -7,6 +8,7 @@ from xml.etree import ElementTree as Xml
 from harness.gate.outcome import CheckResult, ModeCheck, Timed, Verdict
 from harness.report.notation import number
 
+NOT_IN_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 MOST_ANNOTATIONS: Final = 10  # that GitHub shows of one step
 LEVELS: Final = {"failed": "error", "inconclusive": "warning"}
 MARKS: Final = {"passed": "✓", "failed": "✗", "inconclusive": "?"}
@@ -52,8 +54,11 @@ def rows(found: ModeCheck) -> Iterator[tuple[str, str, str, str, str, str]]:
             f"{count.candidate - count.baseline:+g}", f"+{count.margin:g}",
             "worse" if count.worse else "",
         )  # fmt: skip
+    votes = [found.votes[side] for side in ("baseline", "candidate")]
+    before, now = (each.sent - each.acknowledged for each in votes)
+    yield "refused votes", f"{before}", f"{now}", f"{now - before:+}", "", ""
     for name in ("lost", "doubled"):
-        before, now = (getattr(found.votes[side], name) for side in ("baseline", "candidate"))
+        before, now = (getattr(each, name) for each in votes)
         remark = ("worse" if found.promises else "promises nothing") if now else ""
         yield f"{name} votes", f"{before}", f"{now}", f"{now - before:+}", "0", remark
     for name, timed in found.timed.items():
@@ -82,24 +87,19 @@ def annotations(result: CheckResult) -> list[str]:
 
 
 def junit(result: CheckResult) -> bytes:
-    """One case per mode and figure; what could not be decided is an error."""
+    """A case per mode and figure, and one for the mode; what could not be decided is an error."""
     suite = Xml.Element("testsuite", name="pollstorm.check", timestamp=result.started_utc)
     for mode, found in result.modes.items():
-        for name, worse in (
-            *((name, count.worse) for name, count in found.counts.items()),
-            *((n, t.judgement == "worse") for n, t in found.timed.items() if t.decides),
-        ):
-            case = _case(suite, mode, name)
-            if worse:
-                Xml.SubElement(case, "failure", message=f"{name} is worse")
-        case = _case(suite, mode, "verdict")
-        tag = {"failed": "failure", "inconclusive": "error"}.get(found.verdict)
-        if tag:
-            message = found.reasons[0] if found.reasons else found.verdict
-            Xml.SubElement(case, tag, message=message).text = "\n".join(found.reasons)
+        for name, count in found.counts.items():
+            _case(suite, mode, name, "failure" if count.worse else "", f"{name} is worse")
+        for name, timed in found.timed.items():
+            if timed.decides:
+                tag = {"worse": "failure", "undecided": "error"}.get(timed.judgement, "")
+                _case(suite, mode, name, tag, f"{name} is {timed.judgement}: {change(timed)}")
+        tag = {"failed": "failure", "inconclusive": "error"}.get(found.verdict, "")
+        _case(suite, mode, "verdict", tag, " ".join(found.reasons))
     if result.stopped_by:
-        case = _case(suite, "check", "stopped")
-        Xml.SubElement(case, "error", message=result.stopped_by)
+        _case(suite, "check", "stopped", "error", result.stopped_by)
     for attribute, tag in (("tests", "testcase"), ("failures", "failure"), ("errors", "error")):
         suite.set(attribute, str(sum(1 for _ in suite.iter(tag))))
     Xml.indent(suite)
@@ -107,8 +107,11 @@ def junit(result: CheckResult) -> bytes:
     return document + b"\n"
 
 
-def _case(suite: Xml.Element, mode: str, name: str) -> Xml.Element:
-    return Xml.SubElement(suite, "testcase", classname=f"pollstorm.check.{mode}", name=name)
+def _case(suite: Xml.Element, about: str, name: str, tag: str, message: str) -> None:
+    """`tag` empty: it is as it should be."""
+    case = Xml.SubElement(suite, "testcase", classname=f"pollstorm.check.{about}", name=name)
+    if tag:
+        Xml.SubElement(case, tag, message=NOT_IN_XML.sub("?", message))
 
 
 def _percent(share: float) -> str:

@@ -7,9 +7,11 @@ change less than anything else.
 import json
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from time import monotonic
 from typing import Final, NamedTuple
 
 import psutil
@@ -23,8 +25,10 @@ from harness.services.processes import Child, Supervisor, wait_until
 
 START_S: Final = 60.0  # memcached, MariaDB and the site, both versions at once on a busy machine
 STOP_S: Final = 10.0
+SCHEDULER_CLOCK: Final = 2  # CPUCLOCK_SCHED: what the scheduler has given, in ns, and no ticks
 READ_S: Final = 5.0
-SETTLED_S: Final = 10.0  # a queue is drained twice a second
+SETTLED_S: Final = 10.0  # a queue is drained twice a second: if nothing came in so long, none will
+MOST_SETTLED_S: Final = 120.0  # for a backlog as long as a whole check's load
 SETTLE_LOOK_S: Final = 0.1
 ADDRESS: Final = re.compile(r"^mode \S+ on http://(\[[^\]]+\]|[^:\s]+):(\d+)", re.MULTILINE)
 FROM_THERE: Final = 'cd "$1" && shift && exec "$@"'
@@ -58,10 +62,24 @@ class RunningSite(NamedTuple):
         except pymysql.MySQLError as error:
             raise ServiceError(f"{self.version.name}: no ballots can be read: {error}") from error
 
-    def settled_ballots(self, acknowledged: int) -> dict[int, int]:
-        """The ballots when there are as many as acknowledged votes, or have had the time to be."""
-        wait_until(lambda: len(self.ballots()) >= acknowledged, SETTLED_S, SETTLE_LOOK_S)
-        return self.ballots()
+    def settled_ballots(self, acknowledged: set[int]) -> dict[int, int]:
+        """The ballots when all acknowledged votes are among them, or no more come.
+
+        Raises ServiceError when the queue is still being drained after `MOST_SETTLED_S`.
+        """
+        ends_s = monotonic() + MOST_SETTLED_S
+        before = -1
+        ballots = self.ballots()
+        while len(ballots) > before and not acknowledged <= ballots.keys():
+            if monotonic() > ends_s:
+                raise ServiceError(
+                    f"{self.version.name}: after {MOST_SETTLED_S:g} s votes are still being "
+                    "counted; a lower --rate leaves it time"
+                )
+            before = len(ballots)
+            wait_until(lambda: acknowledged <= self.ballots().keys(), SETTLED_S, SETTLE_LOOK_S)
+            ballots = self.ballots()
+        return ballots
 
     def _services(self) -> list[psutil.Process]:
         found = []
@@ -133,12 +151,13 @@ def _database(child: Child) -> str:
 
 
 def _cpu_ns(pid: int) -> int:
-    """Time on the processor of all living threads; the leader's file is only its own."""
-    used = 0
-    for task in Path(f"/proc/{pid}/task").glob("*/schedstat"):
-        with suppress(OSError, ValueError):  # a thread that has ended meanwhile
-            used += int(task.read_bytes().split()[0])
-    return used
+    """Time on the processor of all its threads, also of those that have ended; 0 when it is gone.
+
+    The clock's number is what clock_getcpuclockid(3) makes of a process id.
+    """
+    with suppress(OSError):
+        return time.clock_gettime_ns((~pid << 3) | SCHEDULER_CLOCK)
+    return 0
 
 
 def _address(log: Path, before: int) -> re.Match[str] | None:

@@ -45,8 +45,11 @@ def checked_out(reference: str, supervisor: Supervisor) -> Version:
             root, "rev-parse", "--short", "--verify", "--end-of-options", f"{reference}^{{commit}}"
         )
     except PlanError:
+        shallow = _git(root, "rev-parse", "--is-shallow-repository").strip() == b"true"
+        hint = "this clone is shallow, `git fetch --unshallow` brings the rest"
         raise PlanError(
-            f"--against {reference}: no such commit, branch or tag in {root}; `git log` has them"
+            f"--against {reference}: no such commit, branch or tag in {root}; "
+            + (hint if shallow else "`git log` has them")
         ) from None
     folder = supervisor.temporary_directory()
     archive = _git(root, "archive", commit.decode().strip())
