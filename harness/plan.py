@@ -225,7 +225,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             raise PlanError(f"{path}: {error}") from error
         check(deployment.plan, str(path))
         for address in deployment.memcached:
-            memcached_host(address)
+            host_of(address, "memcached")
         return deployment
 
     def write(self, path: Path) -> None:
@@ -241,11 +241,11 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             ) from error
 
 
-def memcached_host(address: str) -> str:
-    """The host of `host:port`. Raises PlanError for anything else."""
+def host_of(address: str, what: str) -> str:
+    """The host of `host:port`. Raises PlanError for anything else; `what` opens its message."""
     host, _, port = address.rpartition(":")
     if not host or not port.isascii() or not port.isdecimal() or not 0 < int(port) < 65_536:
-        raise PlanError(f"memcached {address!r}: write host:port, for example 127.0.0.1:11211")
+        raise PlanError(f"{what} {address!r}: write host:port, for example 127.0.0.1:11211")
     return host.removeprefix("[").removesuffix("]")
 
 

@@ -110,6 +110,7 @@ class Generator(msgspec.Struct, frozen=True, kw_only=True):
     in_flight_sampled: float | None  # L: mean of a sampled gauge
     in_flight_expected: float | None  # λW: from the ledger
     site_in_flight: float | None  # mean requests inside the site, sampled
+    clock_within_ms: float | None = None  # times of other machines are so far off ours at most
 
 
 class FaultRecord(msgspec.Struct, frozen=True, kw_only=True):

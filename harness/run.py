@@ -17,6 +17,7 @@ from harness.environment import describe_environment
 from harness.errors import Interrupted, PlanError, PollstormError
 from harness.foreign import aimed_at_target, modes_of, play, require_target
 from harness.load.arrivals import expected_votes
+from harness.load.meeting import require_free, within_reach
 from harness.modes.mode import Mode, find_mode, require_memcached
 from harness.plan import Plan
 from harness.report.page import render
@@ -72,7 +73,7 @@ def run(
     with interruptible():
         try:
             progress.step("", 1, "resolve the plan")
-            plan = aimed_at_target(plan)
+            plan = within_reach(aimed_at_target(plan))
             modes = _resolve(plan, existing)
             require_disk(plan, destination)
             with uninterrupted():
@@ -132,7 +133,8 @@ def conclude(
 
 def _resolve(plan: Plan, existing: Existing) -> list[Mode]:
     """The plan's modes. Raises PlanError when one does not exist or cannot be driven, ServiceError
-    when a memcached that they are to be driven on, or the target, does not answer.
+    when a memcached that they are to be driven on, or the target, does not answer, or when no
+    workers can be waited for.
     """
     modes = modes_of(plan)
     for mode in modes if existing.memcached else ():
@@ -143,6 +145,7 @@ def _resolve(plan: Plan, existing: Existing) -> list[Mode]:
         require_answer(address)
     require_different(existing.memcached)
     require_target(plan)
+    require_free(plan)
     return modes
 
 

@@ -50,6 +50,7 @@ class TrialFacts(msgspec.Struct, frozen=True, kw_only=True):
     site_in_flight: float | None = None
     short_of_users: bool = False  # the load generator had fewer users than the load takes
     longest_block_ms: float | None = None  # how long nothing could run in it at worst
+    clock_within_ms: float | None = None  # of workers' machines: how well their clocks are known
     faults: tuple[FaultRecord, ...] = ()
     cpu_s: dict[str, float] = {}  # processor time under the load, by service
 

@@ -179,6 +179,7 @@ def note_fleet(notes: Notes, report: FleetReport, plan: Plan) -> None:
         in_flight_sampled=report.in_flight_mean,
         short_of_users=report.short_of_users,
         longest_block_ms=report.longest_block_ms,
+        clock_within_ms=report.clock_within_ms,
     )
     before = plan.voters.first_generator - 1
     notes.keep(missing_generators=tuple(before + number for number in report.lost))

@@ -14,9 +14,9 @@ Reply = Callable[[int, socket.socket], bytes | None]
 class FakeSite:
     """One thread per connection; what it answers is up to `reply`."""
 
-    def __init__(self, reply: Reply) -> None:
+    def __init__(self, reply: Reply, host: str = "127.0.0.1") -> None:
         self._reply = reply
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        self._listener = socket.create_server((host, 0), backlog=1024)
         self.port: int = self._listener.getsockname()[1]
         self._open: list[socket.socket] = []
         self.connections = 0

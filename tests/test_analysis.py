@@ -155,6 +155,13 @@ def test_a_starved_generator_is_invalid(tmp_path):
     assert "starved" in reason
 
 
+def test_clocks_of_other_machines_that_are_hardly_known_make_a_trial_invalid(tmp_path):
+    found = judged(tmp_path / "well", steady(), clock_within_ms=1.5)
+    assert (found.reasons, found.generator.clock_within_ms) == ((), 1.5)
+    (reason,) = judged(tmp_path / "hardly", steady(), clock_within_ms=120.0).reasons
+    assert "to within 120 ms only" in reason
+
+
 def test_a_saturated_site_is_not_invalid(tmp_path):
     ledger = [
         attempt(n, taken_after_ms=n * 2, sent_after_ms=n * 2 + 1, answered_after_ms=900)

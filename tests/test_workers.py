@@ -1,10 +1,12 @@
 """Workers on other machines: each plays its share by its own clock, and a lost one is told."""
 
+import json
 import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import duckdb
@@ -19,6 +21,7 @@ from harness.history.ledger import LEDGER_DTYPE, RequestKind
 from harness.history.store import quoted
 from harness.load.arrivals import planned_votes
 from harness.load.fleet import Fleet, LoadedSite
+from harness.load.request import ALLOW_TARGET
 from harness.plan import Arrivals, Limits, Plan, Voters
 from harness.run import Destination, run
 from harness.services.ports import free_port
@@ -26,6 +29,7 @@ from harness.services.processes import Child, Supervisor
 from harness.services.targets import Existing
 from tests.fake_site import FakeSite, Reply
 from tests.generators import ACCEPTED
+from tests.machines import Machine, machines
 
 pytestmark = pytest.mark.services
 
@@ -40,12 +44,17 @@ def plan_of(port: int, *, lasts_s: float, patience_s: float = 30.0, generators: 
     )
 
 
+def worker_argv(host: str, port: int, folder: Path) -> list[str]:
+    """One load's worker, which waits half a minute for it."""
+    return [sys.executable, "-m", "harness.load.worker", host, str(port), str(folder), "30"]
+
+
 def start_workers(supervisor: Supervisor, port: int, folder: Path, number: int) -> list[Child]:
     workers = []
     for each in range(number):
         own = folder / f"worker-{each}"
         own.mkdir()
-        argv = [sys.executable, "-m", "harness.load.worker", "127.0.0.1", str(port), str(own)]
+        argv = worker_argv("127.0.0.1", port, own)
         workers.append(supervisor.spawn(f"worker {each}", argv, log=folder / f"{each}.log"))
     return workers
 
@@ -74,6 +83,90 @@ def test_two_workers_play_the_whole_load_together_and_their_ledgers_come_back(
     assert np.all(ledger["answered_ns"] >= ledger["sent_ns"])
     for worker in workers:
         assert worker.wait(10) == 0
+
+
+@pytest.fixture(scope="module")
+def elsewhere() -> Iterator[tuple[Machine, ...]]:
+    """Two other machines."""
+    with machines() as two:
+        yield two
+
+
+def test_machines_with_networks_and_clocks_of_their_own_play_a_run_and_every_vote_is_accounted_for(
+    tmp_path: Path, supervisor: Supervisor, elsewhere: tuple[Machine, ...]
+) -> None:
+    address = elsewhere[0].address
+    master = f"{address}:{free_port()}"
+    argv = [sys.executable, "-m", "harness.cli", "worker", "--master", master, "--loads", "2"]
+    workers = [
+        supervisor.spawn(
+            machine.name,
+            machine.command([*argv, "--allow-target", address]),
+            log=tmp_path / f"{machine.name}.log",
+        )
+        for machine in elsewhere
+    ]
+    arguments = ["--modes", "direct", "--duration", "2", "--set", "arrivals.trickle_per_s=60"]
+    remote = ["--remote", "2", "--listen", master, "--out", str(tmp_path / "run"), "--json"]
+    CliRunner().invoke(
+        pollstorm,
+        ["run", "steady-trickle", *arguments, *remote],
+        catch_exceptions=False,
+        standalone_mode=False,
+    )
+    for worker in workers:
+        assert worker.wait(10) == 0, worker.log_tail()
+    result = json.loads((tmp_path / "run" / "result.json").read_text())["modes"]["direct"]
+    accounts = result["accounts"]
+    assert accounts["counted"] == accounts["acknowledged"] == accounts["planned"] > 80
+    assert result["verdict"]["votes"] == "kept"
+    assert 0 < result["generator"]["clock_within_ms"] < 50
+    facts = json.loads((tmp_path / "run" / "direct" / "trial.json").read_text())
+    assert facts["missing_generators"] == []
+    with duckdb.connect() as connection:
+        rows = connection.execute(
+            f"""SELECT generator, min(planned_ns), max(sent_ns), count(*)
+            FROM {quoted(tmp_path / "run" / "direct" / "ledger.parquet")}
+            WHERE kind = {int(RequestKind.VOTE)}
+            GROUP BY generator ORDER BY generator"""
+        ).fetchall()
+    assert {row[0]: row[3] for row in rows} == {int(n): v for n, v in facts["planned"].items()}
+    start_ns = facts["load_start_ns"]
+    for _, first_ns, last_ns, _ in rows:  # by our clock, whatever theirs show
+        assert start_ns - 50e6 < first_ns <= last_ns < start_ns + 10e9
+
+
+def test_a_machine_whose_cable_is_pulled_out_is_given_up_within_seconds_and_named(
+    tmp_path: Path, supervisor: Supervisor, elsewhere: tuple[Machine, ...]
+) -> None:
+    address, port = elsewhere[0].address, free_port()
+    site = FakeSite(lambda *_: ACCEPTED, address)
+    plan = plan_of(port, lasts_s=2.0)
+    voters = msgspec.structs.replace(plan.voters, master=f"{address}:{port}")
+    plan = msgspec.structs.replace(plan, voters=voters)
+    for machine in elsewhere:
+        own = tmp_path / machine.name
+        own.mkdir()
+        argv = machine.command(worker_argv(address, port, own))
+        log, env = tmp_path / f"{machine.name}.log", {ALLOW_TARGET: address}
+        supervisor.spawn(machine.name, argv, log=log, env=env)
+    cut_s = 0.0
+
+    def cut(elapsed_s: float) -> None:
+        nonlocal cut_s
+        if elapsed_s > 0.5 and not cut_s:
+            cut_s = time.monotonic()
+            elsewhere[1].cut()
+
+    report = Fleet(plan, supervisor, tmp_path, LoadedSite(address, site.port, tmp_path)).run(
+        on_tick=cut
+    )
+    site.close()
+    assert len(report.lost) == len(report.reports) == 1
+    assert report.ended_early == report.lost
+    assert time.monotonic() - cut_s < 10
+    (kept,) = report.reports
+    assert set(ledger_of(tmp_path)["generator"].tolist()) == {kept}
 
 
 class LosesOne:
@@ -129,13 +222,14 @@ def test_one_machine_with_another_pollstorm_is_named_before_anything_is_played(
     plan = plan_of(port, lasts_s=1.0, generators=1)
     other = (
         "import sys, harness; harness.__version__ = '0.0.1'; from harness.load.worker import main;"
-        f"from pathlib import Path; sys.exit(main('127.0.0.1', {port}, Path('{tmp_path}')))"
+        f"from pathlib import Path; sys.exit(main('127.0.0.1', {port}, Path('{tmp_path}'), 30))"
     )
     worker = supervisor.spawn("worker", [sys.executable, "-c", other], log=tmp_path / "w.log")
     fleet = Fleet(plan, supervisor, tmp_path, LoadedSite("127.0.0.1", 1, tmp_path))
     with pytest.raises(ServiceError, match=r"plays with pollstorm 0\.0\.1, and this is"):
         fleet.run()
-    assert worker.wait(10) == Exit.INCONCLUSIVE  # it was sent home, and had nothing to play
+    assert worker.wait(10) == Exit.FAILED
+    assert "and this is 0.0.1; install the same on both machines" in worker.log_tail()
 
 
 def test_a_port_where_another_run_listens_is_one_line(

@@ -26,6 +26,10 @@ that was due or was answered meanwhile is late through the generator, and this m
 for any p99 and yet make p99.9 and the maximum. The stalls that scenarios inject last 1 s and more,
 so that a shorter block cannot be taken for one of them."""
 
+CLOCK_WITHIN_MS: Final = 50.0
+"""Over a network of 100 ms to and fro two clocks are told apart to within 50 ms. As long as a slow
+answer; when a vote was counted, and which trouble met it, is told by comparing two machines."""
+
 UNSENT_SHARE: Final = 0.01
 """Of the planned votes. The planned curve is then missing by less than its own Poisson noise in
 any second of up to 10,000 votes."""
@@ -57,11 +61,13 @@ def judge_measurement(
         in_flight_sampled=facts.in_flight_sampled,
         in_flight_expected=expected,
         site_in_flight=facts.site_in_flight,
+        clock_within_ms=facts.clock_within_ms,
     )
     reasons = [
         *_incomplete(facts),
         *_late(lag),
         *_frozen(facts),
+        *_untimely(facts),
         *_short_of_users(facts, accounts, lag),
         *_unsent(facts, accounts, lag),
         *_contradicted(generator, expected, inside_at_most(trial, facts)),
@@ -126,6 +132,15 @@ def _frozen(facts: TrialFacts) -> Iterable[str]:
         yield (
             f"The load generator was frozen: for {block_ms:.0f} ms nothing could run in it, "
             f"{LONGEST_BLOCK_MS:.0f} ms are allowed."
+        )
+
+
+def _untimely(facts: TrialFacts) -> Iterable[str]:
+    within_ms = facts.clock_within_ms
+    if within_ms is not None and within_ms > CLOCK_WITHIN_MS:
+        yield (
+            f"The workers' clocks could be told from ours to within {within_ms:.0f} ms only, "
+            f"{CLOCK_WITHIN_MS:.0f} ms are allowed."
         )
 
 

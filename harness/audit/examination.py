@@ -330,6 +330,7 @@ def _unreadable(trial: TrialFolder, facts: TrialFacts, problem: str) -> ModeResu
             in_flight_sampled=facts.in_flight_sampled,
             in_flight_expected=None,
             site_in_flight=facts.site_in_flight,
+            clock_within_ms=facts.clock_within_ms,
         ),
         faults=facts.faults,
         name=trial.name,

@@ -16,6 +16,7 @@ from harness.capacity.outcome import StepResult
 from harness.capacity.search import LOWEST_PER_S, Try, Verdict
 from harness.errors import HistoryError
 from harness.foreign import FOREIGN, aimed_at_target, play
+from harness.load.meeting import within_reach
 from harness.modes.mode import Mode, find_mode
 from harness.plan import Plan, with_changes
 from harness.result import ModeResult
@@ -133,7 +134,7 @@ def at_rate(
         **more,
     }
     plan = msgspec.structs.replace(plan, faults=())
-    return aimed_at_target(with_changes(plan, changes, "capacity step"))
+    return within_reach(aimed_at_target(with_changes(plan, changes, "capacity step")))
 
 
 def judge(trial: TrialFolder, plan: Plan, wanted: Try) -> StepResult:

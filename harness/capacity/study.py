@@ -27,6 +27,7 @@ from harness.capacity.sizing import size
 from harness.capacity.stand import CONFIRM_S, STEP_S, Stand
 from harness.errors import PlanError, PollstormError
 from harness.foreign import FOREIGN, aimed_at_target, modes_of, require_target
+from harness.load.meeting import require_free, within_reach
 from harness.modes.mode import Mode
 from harness.plan import Plan
 from harness.run_folder import write_atomically
@@ -87,9 +88,10 @@ def study(order: Order, existing: Existing, progress: Progress) -> CapacityResul
     Raises PlanError before anything is started, and passes on what ends a trial early; what is
     known by then is written down, and that it is not all.
     """
-    modes = modes_of(aimed_at_target(order.plan))
+    modes = modes_of(within_reach(aimed_at_target(order.plan)))
     require_possible(order, modes, existing)
     require_target(order.plan)
+    require_free(order.plan)
     prepare(order.folder)
     begun_s = monotonic()
     started_utc = datetime.now(UTC).isoformat(timespec="seconds")

@@ -21,7 +21,10 @@ from harness.cli.options import (
     ballots,
     database,
     existing_services,
+    listen,
+    master_of,
     memcached,
+    remote,
     set_besides,
     settings_of,
     target,
@@ -83,6 +86,8 @@ docs/capacity.md says how the search goes and what it cannot tell.
 )  # fmt: skip
 @click.option("--match", metavar="REGEX", help="Of an access log, only requests like these.")
 @click.option("--scale", type=float, metavar="X", help="So many times as much of the traffic.")
+@remote
+@listen
 @click.option("--workers", type=int, metavar="N", help="Site processes.")
 @click.option("--threads", type=int, metavar="N", help="Threads per site process.")
 @click.option(
@@ -127,6 +132,8 @@ def capacity(
         "memcached.daemons": len(existing.memcached) or None,
         "modes": [mode.strip() for mode in modes.split(",") if mode.strip()],
         "slo": list(slo),
+        "voters.generators": flags["remote"],
+        "voters.master": master_of(flags),
         "site.workers": flags["workers"],
         "site.threads": flags["threads"],
         "seed": flags["seed"],

@@ -12,7 +12,7 @@ import click
 from harness.errors import PlanError
 from harness.load.request import ALLOW_TARGET, Target
 from harness.load.traffic import Traffic, read_traffic
-from harness.plan import MOST, memcached_host
+from harness.plan import MOST, host_of
 from harness.services.targets import Existing
 
 MASTER: Final = "127.0.0.1:5557"  # Locust's own port
@@ -46,6 +46,13 @@ ballots = click.option(
     help="Where that server's votes are in the end: a CSV file, or mysql://…?query=SELECT ….",
 )
 
+remote = click.option(
+    "--remote", type=int, metavar="N", help="Have N `pollstorm worker`s play the load."
+)
+listen = click.option(
+    "--listen", metavar="HOST:PORT", help="Where they come to  [default: 127.0.0.1:5557]"
+)
+
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 
 OF_THE_PLAN: Final = (
@@ -77,12 +84,8 @@ OF_THE_PLAN: Final = (
         help="Trouble besides the scenario's; may be repeated. See docs/faults.md.",
     ),
     click.option("--no-faults", is_flag=True, help="Leave the scenario's own troubles away."),
-    click.option(
-        "--remote", type=int, metavar="N", help="Have N `pollstorm worker`s play the load."
-    ),
-    click.option(
-        "--listen", metavar="HOST:PORT", help="Where they come to  [default: 127.0.0.1:5557]"
-    ),
+    remote,
+    listen,
     click.option("--repeat", type=int, metavar="N", help="Repetitions of each mode."),
     click.option("--slo", multiple=True, metavar="'p99<250ms'", help="Threshold; may be repeated."),
     click.option("--seed", type=int, metavar="N", help="Seed of arrivals, choices and voters."),
@@ -141,9 +144,9 @@ def master_of(flags: dict[str, Any]) -> str | None:
         if flags["listen"] is not None:
             raise PlanError("--listen is for --remote N; say how many workers will come")
         return None
-    listen: str = flags["listen"] or MASTER
-    memcached_host(listen)
-    return listen
+    address: str = flags["listen"] or MASTER
+    host_of(address, "--listen")
+    return address
 
 
 def settings_of(texts: Sequence[str]) -> dict[str, Any]:

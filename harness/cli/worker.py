@@ -8,12 +8,16 @@ from typing import Final
 import click
 
 from harness.errors import Exit, Interrupted, ServiceError
+from harness.load.order import MASTER_LOST, NO_MASTER
 from harness.load.request import ALLOW_TARGET
-from harness.plan import memcached_host
-from harness.services.interruption import interruptible
-from harness.services.processes import Supervisor
+from harness.plan import host_of
+from harness.services.interruption import interruptible, uninterrupted
+from harness.services.processes import Child, Supervisor
 
 LOOK_S: Final = 1.0
+STOP_S: Final = 4.0  # for a load under way to end, and its ledger to leave
+WAIT_S: Final = 600.0  # a person can start the run meanwhile; a worker that was forgotten ends
+MOST_WAIT_S: Final = 3600  # Locust asks for a master every five seconds, and counts by recursion
 EPILOG: Final = """\b
 Examples:
   pollstorm worker --master 10.0.0.1:5557 --allow-target 10.0.0.1
@@ -27,34 +31,64 @@ Start one on each machine, in any order; docs/load.md says more.
 @click.option("--master", required=True, metavar="HOST:PORT", help="Where `pollstorm run` listens.")
 @click.option("--allow-target", metavar="HOST", help="The site's host, if it is not this machine.")
 @click.option("--loads", type=click.IntRange(1), metavar="N", help="End after so many loads.")
-def worker(master: str, allow_target: str | None, loads: int | None) -> int:
+@click.option(
+    "--wait", "wait_s", type=click.FloatRange(1, MOST_WAIT_S), default=WAIT_S, show_default=True,
+    metavar="S", help="Seconds without a load to play, after which this ends.",
+)  # fmt: skip
+def worker(master: str, allow_target: str | None, loads: int | None, wait_s: float) -> int:
     """Wait for a master, play the shares that it deals out, send the ledgers back; until Ctrl-C.
 
     Every trial of a run is two loads: the generator's ceiling is measured first.
     """
-    host = memcached_host(master)
-    port = master.rpartition(":")[2]
+    host = host_of(master, "--master")
     allowed = allow_target or os.environ.get(ALLOW_TARGET)
-    env = {ALLOW_TARGET: allowed} if allowed else None
-    played = 0
+    argv = [sys.executable, "-m", "harness.load.worker", host, master.rpartition(":")[2]]
+    played, forsaken = 0, False
+    with interruptible(), Supervisor() as supervisor:
+        while loads is None or played < loads:  # until Ctrl-C, or nobody comes
+            folder = supervisor.temporary_directory()
+            begun_s = monotonic()
+            child = supervisor.spawn(
+                "worker",
+                [*argv, str(folder), str(wait_s)],
+                log=folder / "worker.log",
+                env={ALLOW_TARGET: allowed} if allowed else None,
+            )
+            code = _wait_for(child)
+            _, _, told = child.log_tail().rpartition(" | ")
+            supervisor.remove(folder)
+            lasted_s = monotonic() - begun_s
+            if code == Exit.INCONCLUSIVE:  # no load came; one may yet
+                continue
+            if code == NO_MASTER:
+                return _alone(master, wait_s, played)
+            if code not in (Exit.OK, MASTER_LOST):
+                raise ServiceError(f"--master {master}: {told}")
+            played += 1
+            forsaken = code == MASTER_LOST
+            how = "ended: its master has fallen silent," if forsaken else "over"
+            click.echo(f"load {played} {how} after {lasted_s:.0f} s")
+    return Exit.INCONCLUSIVE if forsaken else Exit.OK
+
+
+def _wait_for(child: Child) -> int | None:
+    """Its exit code. Who is interrupted has the load ended, and its ledger sent, before."""
     try:
-        with interruptible(), Supervisor() as supervisor:
-            log = supervisor.temporary_directory() / "worker.log"
-            while loads is None or played < loads:  # until Ctrl-C
-                folder = supervisor.temporary_directory()
-                argv = [sys.executable, "-m", "harness.load.worker", host, port, str(folder)]
-                begun_s = monotonic()
-                child = supervisor.spawn("worker", argv, log=log, env=env)
-                while child.poll() is None:
-                    child.wait(LOOK_S)
-                child.stop(0)
-                supervisor.remove(folder)
-                if child.poll() == Exit.INCONCLUSIVE:  # no load came; one may yet
-                    continue
-                if child.poll():
-                    raise ServiceError(f"--master {master}: {child.log_tail()}")
-                played += 1
-                click.echo(f"load {played} over after {monotonic() - begun_s:.0f} s")
+        while child.poll() is None:
+            child.wait(LOOK_S)
+        return child.stop(0)
     except Interrupted:
-        click.echo("stopped")
+        with uninterrupted():
+            child.stop(STOP_S)
+        raise
+
+
+def _alone(master: str, wait_s: float, played: int) -> int:
+    """Raises ServiceError when nobody ever came."""
+    if not played:
+        raise ServiceError(
+            f"--master {master}: no load came within {wait_s:g} s; start `pollstorm run` with "
+            "--remote and --listen there, or wait longer with --wait"
+        )
+    click.echo(f"no load came within {wait_s:g} s of the last; {played} played")
     return Exit.OK

@@ -41,6 +41,8 @@ LEDGER_DTYPE: Final = np.dtype(
 )
 """All times are CLOCK_MONOTONIC in nanoseconds, one clock for all processes of a machine."""
 
+TIMES: Final = ("planned_ns", "taken_ns", "sent_ns", "answered_ns")
+
 _OPEN: Final = struct.Struct("<QqqqqBBHHHHB")
 _CLOSE: Final = struct.Struct("<qB")
 _CLOSE_AT: Final = 32

@@ -12,16 +12,17 @@ from typing import Final, NamedTuple
 import msgspec
 
 from harness.errors import Exit, RecordingError, ServiceError
-from harness.load.order import TRANSFER_S, MasterOrder
+from harness.load.order import MasterOrder, transfer_s
 from harness.load.request import ALLOW_TARGET
 from harness.load.shard import CANNOT_RECORD, GeneratorReport, Shard
-from harness.plan import Plan, memcached_host
+from harness.plan import Plan, host_of
 from harness.run_folder import write_atomically
 from harness.services.cores import share_cores
 from harness.services.processes import Child, Supervisor
 
 CEILING_S: Final = 1.0  # tens of thousands of requests: enough for a rate within a few per cent
 LEAD_NS: Final = 100_000_000  # ten looks at the start file fit in before the load starts
+REMOTE_LEAD_NS: Final = 1_000_000_000  # and the start's way to another continent, thrice
 TICK_S: Final = 0.1
 MASTER_S: Final = 10.0  # beyond the plan's limit, so that the master can say who has not come
 # A generator that was told to stop closes its rows in milliseconds, unless its core is hogged.
@@ -64,6 +65,11 @@ class FleetReport(NamedTuple):
     def longest_block_ms(self) -> float | None:
         """How long nothing could run in a generator at worst; None when none has said."""
         return max((report.longest_block_ms for report in self.reports.values()), default=None)
+
+    @property
+    def clock_within_ms(self) -> float | None:
+        """How far the times of other machines may be off ours at worst; None without any."""
+        return max((r.clock_within_ms for r in self.reports.values()), default=0.0) or None
 
     @property
     def met(self) -> Counter[int]:
@@ -151,7 +157,8 @@ class Fleet:
             for shard, child in zip(shards.values(), itertools.cycle(children), strict=False):
                 is_ready = Path(shard.ready_file).exists
                 self._supervisor.wait_until_ready(child, is_ready, start_s)
-            start_ns = time.monotonic_ns() + LEAD_NS
+            lead_ns = REMOTE_LEAD_NS if self._plan.voters.master else LEAD_NS
+            start_ns = time.monotonic_ns() + lead_ns
             write_atomically(folder / "start", str(start_ns).encode())
             on_start(start_ns)
             self._watch(children, start_ns, lasts_s, on_tick)
@@ -163,7 +170,9 @@ class Fleet:
         found = {n: GeneratorReport.read(Path(shard.report_file)) for n, shard in shards.items()}
         reports = {number: report for number, report in found.items() if report}
         ended_early = tuple(sorted(found.keys() - reports.keys()))
-        lost = ended_early if self._plan.voters.master else ()
+        # Who could not tell why it has no report has not told anything.
+        lost = tuple(n for n in ended_early if not Path(shards[n].report_file).exists())
+        lost = lost if self._plan.voters.master else ()
         return FleetReport(start_ns, reports, ended_early, lost)
 
     def _spawn_master(self, shards: tuple[Shard, ...], lasts_s: float, folder: Path) -> Child:
@@ -171,10 +180,11 @@ class Fleet:
         plan = self._plan
         order = MasterOrder(
             shards=shards,
-            host=memcached_host(plan.voters.master),
+            host=host_of(plan.voters.master, "voters.master"),
             port=int(plan.voters.master.rpartition(":")[2]),
             patience_s=plan.limits.start_s,
             lasts_s=lasts_s + plan.voters.timeout_s + plan.limits.grace_s,
+            transfer_s=transfer_s(plan),
         )
         path = folder / "master.json"
         write_atomically(path, msgspec.json.encode(order))
@@ -208,7 +218,7 @@ class Fleet:
         plan = self._plan
         limit_s = lasts_s + plan.voters.timeout_s + plan.limits.grace_s + STOP_S
         if plan.voters.master:
-            limit_s += TRANSFER_S
+            limit_s += MASTER_S + transfer_s(plan)
         elapsed_s = 0.0
         while elapsed_s < limit_s and any(child.poll() is None for child in children):
             time.sleep(TICK_S)

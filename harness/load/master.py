@@ -5,40 +5,69 @@ them begin together, and writes what comes back where a generator of this machin
 files, reports, ledgers. Locust's master and workers carry the messages; the shards are played by
 ordinary generator processes beside each worker.
 
-Every machine has a clock of its own. The master asks each worker for its time, some twenty times;
-the exchange that was answered most quickly gives the difference to within half its duration. By it
-the worker turns its ledger's times into the master's.
+Every machine has a clock of its own, and here is where that ends: what leaves has the worker's
+times, and a ledger that came is put into ours. `clocks` says how well that can be done.
 """
 
 import signal
 import sys
 import time
-from collections import defaultdict
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
 import gevent
 import msgspec
-from gevent.event import Event
+import numpy as np
 from locust.env import Environment
 from locust.exception import RPCError
 from locust.rpc.protocol import Message
 from locust.runners import STATE_MISSING, MasterRunner
 
 from harness import __version__
-from harness.errors import Exit
-from harness.load.order import TRANSFER_S, MasterOrder
-from harness.load.shard import POLL_S, Shard
+from harness.errors import Exit, PollstormError, RecordingError, ServiceError
+from harness.history.ledger import LEDGER_DTYPE, TIMES
+from harness.load.clocks import Difference, Exchange, Translation, difference, until
+from harness.load.order import (
+    CLOCK,
+    DONE,
+    LEDGER,
+    PIECE_ROWS,
+    READY,
+    SHARD,
+    START,
+    TAKEN,
+    MasterOrder,
+)
+from harness.load.shard import CANNOT_RECORD, POLL_S, GeneratorReport, Shard
 from harness.run_folder import write_atomically
 
-CLOCK: Final = "pollstorm-clock"
-SHARD: Final = "pollstorm-shard"
-READY: Final = "pollstorm-ready"
-START: Final = "pollstorm-start"
-LEDGER: Final = "pollstorm-ledger"
-DONE: Final = "pollstorm-done"
 EXCHANGES: Final = 20  # the quickest of so many meets an idle network nearly always
-ANSWER_S: Final = 2.0  # for one of them; a worker that is slower is asked again
+CLOCK_S: Final = 10.0  # for all of them; a worker that is slower has its few
+
+
+class Part:
+    """One worker's part in the load, as far as it has come."""
+
+    def __init__(self, worker: str, shard: Shard) -> None:
+        self.worker = worker
+        self.shard = shard
+        self.version = ""
+        self.exchanges: list[Exchange] = []
+        self.begin: Difference | None = None
+        self.is_ready = False
+        self.is_done = False
+        self.report = b""
+        self.failure: PollstormError | None = None
+
+    @property
+    def name(self) -> str:
+        """The machine's, to which Locust adds a number drawn by lot."""
+        return f"worker {self.shard.generator} ({self.worker.rpartition('_')[0]})"
+
+    @property
+    def ledger(self) -> Path:
+        return Path(self.shard.ledger_folder) / f"ledger-{self.shard.generator}.0.bin"
 
 
 class Master:
@@ -48,104 +77,197 @@ class Master:
         self._order = order
         self._environment = Environment(user_classes=[])
         self._runner: MasterRunner = self._environment.create_master_runner(order.host, order.port)
-        self._shards: dict[str, Shard] = {}  # by worker
-        self._clocks: dict[str, list[tuple[int, int]]] = defaultdict(list)  # duration, difference
-        self._asked_ns: dict[str, int] = {}
-        self._versions: dict[str, str] = {}
-        self._answered = Event()
-        self._ready: set[str] = set()
-        self._done: set[str] = set()
-        for kind, listener in (
+        self._parts: dict[str, Part] = {}  # by worker
+        listeners: tuple[tuple[str, Callable[[Part, Any], None]], ...] = (
             (CLOCK, self._on_clock),
             (READY, self._on_ready),
             (LEDGER, self._on_ledger),
             (DONE, self._on_done),
-        ):
-            self._runner.register_message(kind, listener)
+        )
+        for kind, listener in listeners:
+            self._runner.register_message(kind, self._of_a_part(listener))
 
-    def play(self) -> str:
-        """What went wrong; empty if nothing did. A lost worker is told by its missing report."""
+    def play(self) -> None:
+        """Raises PollstormError. A worker that is lost is told by its missing report."""
         order = self._order
-        wanted = len(order.shards)
-        if not _within(order.patience_s, lambda: len(self._runner.clients.ready) >= wanted):
-            came = len(self._runner.clients.ready)
-            where = f"{order.host}:{order.port}"
-            return (
-                f"{came} of {wanted} workers came to {where} within {order.patience_s:g} s; "
-                f"start `pollstorm worker --master {where}` on each machine"
-            )
-        workers = sorted(worker.id for worker in self._runner.clients.ready)[:wanted]
-        self._shards = dict(zip(workers, order.shards, strict=True))
-        differences = {worker: self._difference_ns(worker) for worker in workers}
-        for worker in workers:
-            if (theirs := self._versions.get(worker, "another")) != __version__:
-                return (
-                    f"{worker} plays with pollstorm {theirs}, and this is {__version__}; "
-                    "install the same on both machines"
-                )
-        for worker, shard in self._shards.items():
-            told = {"shard": msgspec.json.encode(shard), "difference_ns": differences[worker]}
-            self._runner.send_message(SHARD, told, worker)
-        if not _within(order.patience_s, lambda: self._ready >= set(workers)):
-            return f"{wanted - len(self._ready)} workers did not get ready to play their share"
-        for shard in order.shards:
-            write_atomically(Path(shard.ready_file), b"")
+        self._gather()
+        for part in self._parts.values():
+            told = {"shard": msgspec.json.encode(part.shard)}
+            self._runner.send_message(SHARD, told, part.worker)
+        self._await_ready()
+        for part in self._parts.values():
+            write_atomically(Path(part.shard.ready_file), b"")
         start_file = Path(order.shards[0].start_file)
         if not _within(order.patience_s, start_file.exists):
-            return "the fleet never gave the start"
+            raise ServiceError("the fleet never gave the start")
         start_ns = int(start_file.read_text())
-        for worker in workers:
-            at = {"start_ns": start_ns + differences[worker]}
-            self._runner.send_message(START, at, worker)
-        _within(order.lasts_s + TRANSFER_S, lambda: self._done | self._lost() >= set(workers))
-        return ""
+        for part in self._parts.values():
+            assert part.begin is not None
+            at = {"start_ns": start_ns + part.begin.ahead_ns}
+            self._runner.send_message(START, at, part.worker)
+        _within(order.lasts_s + order.transfer_s, lambda: not self._expected())
+        self._ask_for_time(part for part in self._parts.values() if part.is_done)
+        for part in self._parts.values():
+            _conclude(part)
+        self._raise_failure()
 
     def end(self) -> None:
         """Send the workers home."""
         self._runner.quit()
 
-    def _lost(self) -> set[str]:
-        clients = self._runner.clients
-        return {
-            worker
-            for worker in self._shards
-            if worker not in clients or clients[worker].state == STATE_MISSING
-        }
+    def _gather(self) -> None:
+        """Wait for as many workers as there are shards, deal these out, compare the clocks."""
+        order = self._order
+        wanted = len(order.shards)
+        if not _within(order.patience_s, lambda: len(self._runner.clients.ready) >= wanted):
+            came = len(self._runner.clients.ready)
+            where = f"{order.host}:{order.port}"
+            raise ServiceError(
+                f"{came} of {wanted} workers came to {where} within {order.patience_s:g} s; "
+                f"start `pollstorm worker --master {where}` on each machine"
+            )
+        workers = sorted(worker.id for worker in self._runner.clients.ready)[:wanted]
+        shards = zip(workers, order.shards, strict=True)
+        self._parts = {worker: Part(worker, shard) for worker, shard in shards}
+        self._ask_for_time(self._parts.values())
+        for part in self._parts.values():
+            if not part.exchanges:
+                raise ServiceError(
+                    f"{part.name} does not tell its time, or plays with a pollstorm of long ago; "
+                    "install the same on both machines"
+                )
+            if part.version != __version__:
+                raise ServiceError(
+                    f"{part.name} plays with pollstorm {part.version}, and this is {__version__}; "
+                    "install the same on both machines"
+                )
+            part.begin = difference(part.exchanges)
 
-    def _difference_ns(self, worker: str) -> int:
-        """What the worker's clock shows more than ours, by the quickest of several exchanges."""
-        for _ in range(EXCHANGES):
-            self._answered.clear()
-            self._asked_ns[worker] = time.monotonic_ns()
-            self._runner.send_message(CLOCK, {}, worker)
-            self._answered.wait(ANSWER_S)
-        return min(self._clocks[worker])[1] if self._clocks[worker] else 0
+    def _await_ready(self) -> None:
+        """Raises PollstormError when one gives up or goes before the load has begun."""
+        parts = self._parts.values()
 
-    def _on_clock(self, msg: Message, **_: Any) -> None:
-        now_ns, asked_ns = time.monotonic_ns(), self._asked_ns[msg.node_id]
-        middle_ns = (asked_ns + now_ns) // 2
-        self._clocks[msg.node_id].append((now_ns - asked_ns, msg.data["now_ns"] - middle_ns))
-        self._versions[msg.node_id] = msg.data.get("version", "of long ago")
-        self._answered.set()
+        def settled() -> bool:
+            hopeless = any(part.is_done or self._is_lost(part) for part in parts)
+            return hopeless or all(part.is_ready for part in parts)
 
-    def _on_ready(self, msg: Message, **_: Any) -> None:
-        self._ready.add(msg.node_id)
+        in_time = _within(self._order.patience_s, settled)
+        self._raise_failure()
+        for part in parts:
+            if part.is_done or self._is_lost(part):
+                raise ServiceError(f"{part.name} was lost before the load began; run it again")
+        if not in_time:
+            names = ", ".join(part.name for part in parts if not part.is_ready)
+            raise ServiceError(
+                f"{names} did not get ready within {self._order.patience_s:g} s to play the load"
+            )
 
-    def _on_ledger(self, msg: Message, **_: Any) -> None:
+    def _raise_failure(self) -> None:
+        for part in self._parts.values():
+            if part.failure:
+                raise part.failure
+
+    def _expected(self) -> list[Part]:
+        """Of whom something may still come."""
+        return [p for p in self._parts.values() if not p.is_done and not self._is_lost(p)]
+
+    def _is_lost(self, part: Part) -> bool:
+        """Whether it has gone, or given no sign of life for four seconds."""
+        client = self._runner.clients.get(part.worker)
+        return client is None or client.state == STATE_MISSING
+
+    def _ask_for_time(self, parts: Iterable[Part]) -> None:
+        """All at once; who has gone meanwhile answers no more."""
+        gevent.joinall([gevent.spawn(self._ask_one_for_time, part) for part in parts])
+
+    def _ask_one_for_time(self, part: Part) -> None:
+        part.exchanges = []
+        until_s = time.monotonic() + CLOCK_S
+        for number in range(1, EXCHANGES + 1):
+            told = {"asked_ns": time.monotonic_ns(), "version": __version__}
+            self._runner.send_message(CLOCK, told, part.worker)
+            # A fine grain: what is waited for too long here is not measured, only passed by.
+            while len(part.exchanges) < number:
+                if time.monotonic() > until_s or self._is_lost(part):
+                    return
+                gevent.sleep(POLL_S / 10)
+
+    def _of_a_part(self, listener: Callable[[Part, Any], None]) -> Callable[..., None]:
+        """The listener, for messages of those who have a part; others have nothing to say.
+
+        A message that it cannot read is the end of that part, and no reason to die of.
+        """
+
+        def listen(msg: Message, **_: Any) -> None:
+            part = self._parts.get(msg.node_id)
+            if part is None or (part.is_done and msg.type != CLOCK):
+                return
+            try:
+                listener(part, msg.data)
+            except (KeyError, TypeError, ValueError, msgspec.MsgspecError) as error:
+                part.failure = ServiceError(f"{part.name} sent what is no {msg.type}: {error}")
+                part.is_done = True
+            except OSError as error:
+                part.failure = RecordingError(
+                    f"cannot write {part.ledger}: {error.strerror}; make room and run again"
+                )
+                part.is_done = True
+
+        return listen
+
+    def _on_clock(self, part: Part, data: Any) -> None:
+        came_ns = time.monotonic_ns()
+        part.exchanges.append(Exchange(int(data["asked_ns"]), came_ns, int(data["now_ns"])))
+        part.version = str(data["version"])
+
+    def _on_ready(self, part: Part, _: Any) -> None:
+        part.is_ready = True
+
+    def _on_ledger(self, part: Part, data: Any) -> None:
         """A piece of a ledger, in the order in which it was sent."""
-        shard = self._shards[msg.node_id]
-        path = Path(shard.ledger_folder) / f"ledger-{shard.generator}.0.bin"
-        with path.open("ab") as file:
-            file.write(msg.data["piece"])
+        rows = np.frombuffer(data["piece"], LEDGER_DTYPE)
+        if not 0 < len(rows) <= PIECE_ROWS or np.any(rows["generator"] != part.shard.generator):
+            raise ValueError("its rows are another's")
+        with part.ledger.open("ab") as file:
+            file.write(data["piece"])
+        self._runner.send_message(TAKEN, {}, part.worker)
 
-    def _on_done(self, msg: Message, **_: Any) -> None:
-        report = msg.data["report"]
-        if report:  # otherwise its generator died, and all that there is of its ledger has come
-            write_atomically(Path(self._shards[msg.node_id].report_file), report)
-        self._done.add(msg.node_id)
+    def _on_done(self, part: Part, data: Any) -> None:
+        """Without a report its generator died, and all that there is of its ledger has come."""
+        if data["why"]:
+            kind = RecordingError if data["code"] == CANNOT_RECORD else ServiceError
+            part.failure = kind(f"{part.name}: {data['why']}")
+        elif data["report"]:
+            report = msgspec.json.decode(data["report"], type=GeneratorReport)
+            part.report = msgspec.json.encode(report)
+        part.is_done = True
 
 
-def _within(limit_s: float, condition: Any) -> bool:
+def _conclude(part: Part) -> None:
+    """Put the ledger that has come into our time, and write the report, empty if there is none.
+
+    A part that was lost has no report file; what had come of its ledger is kept.
+    """
+    assert part.begin is not None
+    ends = difference(part.exchanges) if part.exchanges else None
+    now_ns = time.monotonic_ns()
+    translation = Translation(part.begin, ends) if ends else until(part.begin, now_ns)
+    if part.ledger.exists():
+        rows = np.memmap(part.ledger, LEDGER_DTYPE, mode="r+")
+        for name in TIMES:
+            known = rows[name] > 0
+            rows[name][known] = translation.ours(rows[name][known])
+        rows.flush()
+    if part.is_done and not part.failure:
+        report = part.report
+        if report:
+            told = msgspec.json.decode(report, type=GeneratorReport)
+            within_ms = translation.within_ns / 1e6
+            report = msgspec.json.encode(msgspec.structs.replace(told, clock_within_ms=within_ms))
+        write_atomically(Path(part.shard.report_file), report)
+
+
+def _within(limit_s: float, condition: Callable[[], bool]) -> bool:
     deadline_s = time.monotonic() + limit_s
     while not condition():
         if time.monotonic() > deadline_s:
@@ -169,12 +291,12 @@ def main(path: Path) -> int:
     ended = SystemExit(Exit.INTERRUPTED)
     gevent.signal_handler(signal.SIGTERM, gevent.kill, gevent.getcurrent(), ended)
     try:
-        wrong = master.play()
+        master.play()
+    except PollstormError as error:
+        print(error, file=sys.stderr)
+        return CANNOT_RECORD if isinstance(error, RecordingError) else error.exit_code
     finally:
         master.end()
-    if wrong:
-        print(wrong, file=sys.stderr)
-        return Exit.FAILED
     return Exit.OK
 
 

@@ -2,9 +2,10 @@
 
 import os
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
+from msgspec import Meta
 
 from harness.plan import Plan
 from harness.run_folder import write_atomically
@@ -18,15 +19,16 @@ class Shard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """One generator's share of the load, and where to put what comes of it."""
 
     plan: Plan
-    generator: int
-    generators: int
+    generator: Annotated[int, Meta(ge=1, le=64)]
+    generators: Annotated[int, Meta(ge=1, le=64)]
     host: str
-    port: int
+    port: Annotated[int, Meta(ge=1, le=65_535)]
     ledger_folder: str
     ready_file: str  # written when the users stand ready
     start_file: str  # appears with the common start: CLOCK_MONOTONIC in ns, as text
     report_file: str
-    void_for_s: float = 0.0  # above 0: send to /void at full speed for so long instead
+    # Above 0: send to /void at full speed for so long instead.
+    void_for_s: Annotated[float, Meta(ge=0, le=60)] = 0.0
 
     @classmethod
     def read(cls, path: Path) -> "Shard":
@@ -51,6 +53,7 @@ class GeneratorReport(msgspec.Struct, frozen=True, kw_only=True):
     unanswered: int  # arrivals without an answer when it ended: never sent, or under way
     users: int
     users_wanted: int  # more than `users` when the process may not open as many connections
+    clock_within_ms: float = 0.0  # on another machine: its times may be so far off ours
     met: dict[int, int] = {}  # by number of a fault in the plan: voters who behaved as it says
 
     @classmethod

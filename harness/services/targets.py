@@ -6,7 +6,7 @@ from typing import NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 from harness.errors import PlanError
-from harness.plan import memcached_host
+from harness.plan import host_of
 
 
 class Existing(NamedTuple):
@@ -18,7 +18,7 @@ class Existing(NamedTuple):
     def require_allowed(self, allowed: tuple[str, ...]) -> None:
         """Raises PlanError for an address that cannot be read, or is elsewhere and not allowed."""
         for address in self.memcached:
-            require_loopback(memcached_host(address), allowed)
+            require_loopback(host_of(address, "memcached"), allowed)
         if self.database is not None:
             parts = urlsplit(self.database)
             if parts.scheme != "mysql" or not parts.hostname:
@@ -29,14 +29,14 @@ class Existing(NamedTuple):
 
 def require_loopback(host: str, allowed: tuple[str, ...]) -> None:
     """Raises PlanError for a host that is neither this machine's loopback nor in `allowed`."""
-    if host not in allowed and not _is_loopback(host):
+    if host not in allowed and not is_loopback(host):
         raise PlanError(
             f"{host} is not on this machine; name it with --allow-target {host} "
             "if it is yours to load"
         )
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
     """Whether the name stands for loopback addresses only; one that nobody knows does not."""
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
