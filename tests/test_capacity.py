@@ -5,6 +5,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from rich.console import Console
 
 from harness.analysis.scalability import throughput
 from harness.capacity.breakeven import GRID, Pair, Setting, concluded, next_of
@@ -38,6 +39,7 @@ from harness.capacity.sizing import (
 )
 from harness.capacity.stand import Stand
 from harness.capacity.wording import break_even_rows, little_sentence, patience_sentence
+from harness.cli.capacity_table import print_capacity
 from harness.errors import Exit
 from harness.modes.mode import find_mode
 from harness.plan import Plan, Site
@@ -132,8 +134,10 @@ def test_a_point_of_which_the_loser_was_not_saturated_decides_nothing() -> None:
     def took(acknowledged_per_s: float, of: float) -> StepResult:
         return msgspec.structs.replace(STEP, acknowledged_per_s=acknowledged_per_s, rate_per_s=of)
 
-    assert Pair(took(99, of=100), took(200, of=400)).undecided
-    assert not Pair(took(99, of=200), took(399, of=400)).undecided
+    starved = msgspec.structs.replace(took(200, of=400), reasons=("starved",))
+    assert not Pair(took(99, of=100), took(200, of=400)).decides
+    assert not Pair(took(99, of=200), starved).decides
+    assert Pair(took(99, of=200), took(399, of=400)).decides
     assert Pair(took(0, of=100), took(50, of=400)).advantage == 250  # one vote in five seconds
 
 
@@ -220,6 +224,7 @@ def law(single: float, contention: float, coherency: float, noise: float = 0.0) 
                     * (1 + random.normal(0, noise))
                 ),
                 p50_ms=1,
+                saturated=True,
             )
             for n in (1, 2, 3, 4, 6, 8)
         ],
@@ -263,10 +268,10 @@ def test_no_number_of_processes_is_named_beyond_what_the_law_gives() -> None:
 
 def test_a_throughput_of_which_more_could_not_be_offered_is_no_point_of_the_law() -> None:
     points = law(100.0, 0.1, 0.01).points
-    limited = [
-        msgspec.structs.replace(point, offered_per_s=point.acknowledged_per_s) for point in points
-    ]
-    assert "4 different numbers" in fitted([*points[:3], *limited[3:]], seed=1).without_law
+    limited = [msgspec.structs.replace(point, saturated=False) for point in points]
+    why = fitted([*points[:3], *limited[3:]], seed=1).without_law
+    assert "4 different numbers" in why
+    assert "3 of 6 trials were not saturated" in why
     assert fitted(points, seed=1).without_law == ""
 
 
@@ -346,7 +351,7 @@ def test_the_page_shows_every_part_that_there_is(tmp_path: Path) -> None:
         "1.00 ms to 9.00 ms",
         "One trial’s ratio varies by about",
         "2 of 48 cells",
-        "33.0 % or more",
+        "+33 % or more",
         "2 or more",
         "17 to 23",
         "1.00 to 1.20",
@@ -357,6 +362,21 @@ def test_the_page_shows_every_part_that_there_is(tmp_path: Path) -> None:
     assert len(list((tmp_path / "figures").glob("*.png"))) == 5
     bare = write_page(tmp_path, RESULT).read_text()
     assert "contention" not in bare
+
+
+def test_the_terminal_says_each_part_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    print_capacity(whole(), Console(width=100))
+    told = capsys.readouterr().out
+    for words in (
+        "limited by",
+        "site processes take the most",
+        "ticket: no scalability law: 4 different",
+        "than direct (results pages per vote: 1) from 2.9",
+        "ms; interval: 1.00 ms to 9.00 ms",
+        "Patience of classic: No patience can be recommended",
+        "ticket: 300 votes/s with 30 % of headroom fits here; 2 site processes, 20 threads each",
+    ):
+        assert words in told
 
 
 def test_of_single_trials_the_page_says_that_their_noise_is_unknown(tmp_path: Path) -> None:

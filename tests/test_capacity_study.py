@@ -13,8 +13,9 @@ from click.testing import CliRunner
 
 from harness.capacity import patience as patient
 from harness.capacity import study as studied
-from harness.capacity.outcome import CapacityResult, PatienceMap, StepResult
+from harness.capacity.outcome import Bounds, CapacityResult, ModeCapacity, PatienceMap, StepResult
 from harness.capacity.patience import Loss, patience
+from harness.capacity.saturation import Saturation
 from harness.capacity.search import Try
 from harness.capacity.study import LEAST_S, Order, share_s, study
 from harness.cli import pollstorm
@@ -22,7 +23,7 @@ from harness.errors import Exit, Interrupted, PlanError, PollstormError, Service
 from harness.modes.mode import Mode, find_mode
 from harness.plan import Plan, TargetPlan
 from harness.services.targets import Existing
-from tests.test_capacity import STEP
+from tests.test_capacity import RESULT, STEP
 
 CEILING_PER_S = 10_000.0
 TAKES_PER_S = 700.0
@@ -222,3 +223,28 @@ def test_a_log_of_traffic_goes_by_both_names(tmp_path: Path) -> None:
                 catch_exceptions=False,
                 standalone_mode=False,
             )
+
+
+def test_more_is_offered_to_a_mode_that_takes_it_all_until_the_generator_s_limit(
+    stand: type[MadeUp], tmp_path: Path
+) -> None:
+    class Takes(stand):  # type: ignore[misc, valid-type]
+        def step(self, mode: Mode, wanted: Try, *_: Any) -> StepResult:  # noqa: ARG002
+            offered.append(wanted.rate_per_s)
+            taken_per_s = min(wanted.rate_per_s, TAKES_PER_S)
+            return msgspec.structs.replace(
+                STEP, rate_per_s=wanted.rate_per_s, acknowledged_per_s=taken_per_s
+            )
+
+    offered: list[float] = []
+    known = ModeCapacity(
+        capacity_per_s=Bounds(lower=200.0, upper=None), limited_by="", confirmed=True, steps=()
+    )
+    found = msgspec.structs.replace(RESULT, modes={"direct": known})
+    made_up: Any = Takes(order(tmp_path).plan, keep=False)
+    saturation = Saturation(made_up, found, ends_s=0.0)
+    direct, readers = find_mode("direct"), {"arrivals.results_per_vote": 9.0}
+    assert saturation.drive(direct, {}).saturated
+    assert saturation.drive(direct, {}).rate_per_s == 800.0
+    assert not saturation.drive(direct, readers).saturated
+    assert offered == [400.0, 800.0, 800.0, 700.0]  # nine of ten of the generator's are readers

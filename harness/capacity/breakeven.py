@@ -20,19 +20,17 @@ from harness.capacity.outcome import (
     ReadCrossing,
     StepResult,
     Trials,
-    is_saturated,
 )
+from harness.capacity.saturation import READERS, Saturation
 from harness.capacity.search import Try
-from harness.capacity.stand import STEP_S, Stand
+from harness.capacity.stand import Stand
 from harness.modes.mode import Mode, find_mode
 
 COMMIT_WAITS_US: Final = (0, 50_000, 10_000, 2_000)  # as it is, a busy disk, a disk, an SSD
-READERS: Final = (0.0, 4.0, 1.0)  # results pages per vote; at a poll's peak most ask for some
+RESULTS_PER_VOTE: Final = (0.0, 4.0, 1.0)  # at a poll's peak most ask for some
 MOST_TRIALS: Final = 5  # of one setting: more would narrow little
 TRICKLE_PER_S: Final = 20.0  # at which a statement's time is its own
 PROBE_S: Final = 3.0  # sixty statements: their median is good to a tenth
-OVERLOAD: Final = 2.0
-UNKNOWN_PER_S: Final = 2000.0
 PREFERRED: Final = ("ticket", "mirrored", "owned", "classic")
 
 
@@ -56,16 +54,15 @@ class Pair(NamedTuple):
         return queue / direct
 
     @property
-    def undecided(self) -> bool:
-        """Whether the one that took fewer was not saturated, or both took nothing."""
+    def decides(self) -> bool:
+        """Whether the one that took fewer votes could take no more, by two sound measurements."""
         less, more = sorted(self, key=lambda step: step.acknowledged_per_s)
-        saturated = is_saturated(less.rate_per_s, less.acknowledged_per_s)
-        return not saturated or not more.acknowledged_per_s
+        return less.saturated and not more.reasons and more.acknowledged_per_s > 0
 
 
 GRID: Final = (
-    *(Setting(*each) for each in product(COMMIT_WAITS_US, READERS[:2])),
-    *(Setting(wait_us, READERS[2]) for wait_us in COMMIT_WAITS_US),
+    *(Setting(*each) for each in product(COMMIT_WAITS_US, RESULTS_PER_VOTE[:2])),
+    *(Setting(wait_us, RESULTS_PER_VOTE[2]) for wait_us in COMMIT_WAITS_US),
 )
 
 
@@ -83,13 +80,18 @@ def break_even(
     queue = queue_of(modes)
     if queue is None:
         return
+    saturation = Saturation(stand, found, ends_s)
     commits_ms: dict[int, list[float]] = {}
     pairs: dict[Setting, list[Pair]] = {}
     while (setting := next_of(pairs)) and stand.has_time(ends_s, trials=3):
         probes = commits_ms.setdefault(setting.commit_wait_us, [])
         if len(probes) <= len(pairs.get(setting, ())):
             probes.extend(_commit_ms(stand, setting.commit_wait_us))
-        pair = Pair(*(_step(stand, name, setting, found) for name in ("direct", queue)))
+        changes = {
+            "database.commit_wait_us": setting.commit_wait_us,
+            READERS: setting.results_per_vote,
+        }
+        pair = Pair(*(saturation.drive(find_mode(name), changes) for name in ("direct", queue)))
         pairs.setdefault(setting, []).append(pair)
         points = [_point(each, pairs[each], commits_ms) for each in GRID if each in pairs]
         keep(concluded(queue, points, stand.plan.seed))
@@ -182,37 +184,21 @@ def _point(
     setting: Setting, pairs: Sequence[Pair], commits_ms: Mapping[int, Sequence[float]]
 ) -> BreakEvenPoint:
     probes = commits_ms[setting.commit_wait_us]
+    deciding = [pair for pair in pairs if pair.decides]
+    shown = deciding or pairs
     return BreakEvenPoint(
         commit_wait_us=setting.commit_wait_us,
         results_per_vote=setting.results_per_vote,
         commit_ms=Trials.of(probes) if probes else None,
-        direct_per_s=Trials.of([pair.direct.acknowledged_per_s for pair in pairs]),
-        queue_per_s=Trials.of([pair.queue.acknowledged_per_s for pair in pairs]),
-        advantages=tuple(pair.advantage for pair in pairs),
-        undecided=any(pair.undecided for pair in pairs),
+        direct_per_s=Trials.of([pair.direct.acknowledged_per_s for pair in shown]),
+        queue_per_s=Trials.of([pair.queue.acknowledged_per_s for pair in shown]),
+        advantages=tuple(pair.advantage for pair in shown),
+        undecided=not deciding,
     )
 
 
 def _commit_ms(stand: Stand, wait_us: int) -> list[float]:
     """The median of one more trial at a trickle; empty where no vote was answered in it."""
-    changes = {"database.commit_wait_us": wait_us, "arrivals.results_per_vote": 0.0}
+    changes = {"database.commit_wait_us": wait_us, READERS: 0.0}
     step = stand.step(find_mode("direct"), Try(TRICKLE_PER_S), PROBE_S, changes)
     return [] if step.p50_ms is None else [step.p50_ms]
-
-
-def _step(stand: Stand, mode: str, setting: Setting, found: CapacityResult) -> StepResult:
-    changes = {
-        "database.commit_wait_us": setting.commit_wait_us,
-        "arrivals.results_per_vote": setting.results_per_vote,
-    }
-    offered_per_s = _offered(stand, mode, setting.results_per_vote, found)
-    return stand.step(find_mode(mode), Try(offered_per_s), STEP_S, changes)
-
-
-def _offered(stand: Stand, mode: str, readers: float, found: CapacityResult) -> float:
-    """Twice what it was seen to take, as far as the generator can be trusted."""
-    capacity = found.modes.get(mode)
-    bounds = capacity.capacity_per_s if capacity else None
-    known_per_s = (bounds and (bounds.upper or bounds.lower)) or UNKNOWN_PER_S
-    trusted_per_s = stand.usable_per_s * (1 + stand.plan.arrivals.results_per_vote) / (1 + readers)
-    return min(OVERLOAD * known_per_s, trusted_per_s)

@@ -50,7 +50,8 @@ def break_even_figure(found: BreakEven) -> Shown:
     caption = (
         f"Votes a second at saturation, {found.queue} over direct: above the line the queue takes "
         "more. Bars: from the least to the most of a point’s trials. Hollow: undecided, as the one "
-        "that took fewer was not saturated. Commits are made slow by MariaDB’s group-commit wait."
+        "that took fewer was not saturated, or the generator could not keep up. Commits are made "
+        "slow by MariaDB’s group-commit wait."
     )
     drawing = draw("break-even", f"{found.queue} against direct", HEIGHT_IN, paint)
     return Shown("break-even", "When the queue wins", caption, drawing)

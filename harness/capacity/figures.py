@@ -62,9 +62,9 @@ def _capacities(result: CapacityResult) -> Shown:
                 place, end - lower, left=lower, height=0.5, color="none",
                 edgecolor=look.colour, hatch=hatch, lw=0.6,
             )  # fmt: skip
-            axes.text(
-                end, place, f"  {_between(bounds)}", va="center", color=INK.light,
-                bbox={"facecolor": PAPER.light, "lw": 0, "pad": 0.5},
+            axes.annotate(
+                _between(bounds), (end, place), xytext=(6, 0), textcoords="offset points",
+                va="center", color=INK.light, bbox={"facecolor": PAPER.light, "lw": 0, "pad": 0.5},
             )  # fmt: skip
         if result.forecast_per_s is not None:
             axes.axvline(result.forecast_per_s, color=INK.light, lw=0.9, ls=(0, (4, 1.5)), zorder=3)
@@ -166,7 +166,7 @@ def _scaling(result: CapacityResult) -> Shown:
     drawing = draw("scaling", "Throughput against site processes", PANEL_IN, paint)
     caption = (
         "Points: acknowledged votes a second at saturation, each of one trial. Lines: the "
-        "Universal Scalability Law that fits them best. Hollow: not saturated, so the law leaves "
-        "it out; more could not be offered."
+        "Universal Scalability Law that fits them best. Hollow: not saturated, or the generator "
+        "could not keep up, so that the law leaves it out."
     )
     return Shown("scaling", "What more processes bring", caption, drawing)

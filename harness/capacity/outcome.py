@@ -42,6 +42,12 @@ class StepResult(msgspec.Struct, frozen=True, kw_only=True):
     """Little's law: sampled L over λW, less 1; None where fewer than one request was under way."""
     cpu_s_per_vote: float | None  # of all services
 
+    @property
+    def saturated(self) -> bool:
+        """Whether more was offered than taken, and a sound measurement says so: of what took
+        nearly all that was offered nobody knows how much it can take."""
+        return not self.reasons and self.acknowledged_per_s < NEARLY_ALL * self.rate_per_s
+
 
 class ModeCapacity(msgspec.Struct, frozen=True, kw_only=True):
     """What one mode sustains within the objectives."""
@@ -67,16 +73,7 @@ class ScalingPoint(msgspec.Struct, frozen=True, kw_only=True):
     offered_per_s: float
     acknowledged_per_s: float
     p50_ms: float | None
-
-    @property
-    def saturated(self) -> bool:
-        """Whether it was; of what took nearly all that was offered nobody knows how much it can."""
-        return is_saturated(self.offered_per_s, self.acknowledged_per_s)
-
-
-def is_saturated(offered_per_s: float, acknowledged_per_s: float) -> bool:
-    """Whether more was offered than taken."""
-    return acknowledged_per_s < NEARLY_ALL * offered_per_s
+    saturated: bool  # it says how much can be taken; see `StepResult.saturated`
 
 
 class ModeScaling(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,8 +120,9 @@ class BreakEvenPoint(msgspec.Struct, frozen=True, kw_only=True):
     queue_per_s: Trials
     advantages: tuple[float, ...]  # the queue's rate over direct's, of each trial
     undecided: bool
-    """In some trial the one that took fewer took nearly all that was offered, and might have taken
-    more; or both took nothing."""
+    """In each trial the one that took fewer took nearly all that was offered, and might have taken
+    more; or the generator could not keep up; or both took nothing. Else all figures are of the
+    trials that decide."""
 
 
 class CommitCrossing(msgspec.Struct, frozen=True, kw_only=True):

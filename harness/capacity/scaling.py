@@ -6,14 +6,12 @@ from typing import Final
 
 from harness.analysis import scalability
 from harness.capacity.outcome import CapacityResult, Estimate, ModeScaling, ScalingPoint
-from harness.capacity.search import Try
-from harness.capacity.stand import STEP_S, Stand
+from harness.capacity.saturation import Saturation
+from harness.capacity.stand import Stand
 from harness.modes.mode import Mode
 
 PROCESSES: Final = (1, 2, 4, 3, 6, 8)  # in this order, so that a short budget still spans a range
 ROUNDS: Final = 3  # trials of each number, if there is time
-OVERLOAD: Final = 2.0  # times the capacity: all processes are busy, and the site refuses the rest
-UNKNOWN_PER_S: Final = 2000.0  # offered where no capacity was found
 
 
 def scale(
@@ -28,26 +26,25 @@ def scale(
     `keep` gets the points with their laws, also when a trial cannot be played.
     """
     points: dict[str, list[ScalingPoint]] = {mode.name: [] for mode in modes}
+    saturation = Saturation(stand, found, ends_s)
     try:
         for processes, mode in product(PROCESSES * ROUNDS, modes):
             if not stand.has_time(ends_s):
                 break
-            points[mode.name].append(_point(stand, mode, processes, found))
+            points[mode.name].append(_point(saturation, mode, processes))
     finally:
         seed = stand.plan.seed
         keep({name: fitted(several, seed) for name, several in points.items() if several})
 
 
-def _point(stand: Stand, mode: Mode, processes: int, found: CapacityResult) -> ScalingPoint:
-    bounds = found.modes[mode.name].capacity_per_s
-    known_per_s = bounds.upper or bounds.lower or UNKNOWN_PER_S
-    offered_per_s = min(OVERLOAD * known_per_s, stand.usable_per_s)
-    step = stand.step(mode, Try(offered_per_s), STEP_S, {"site.workers": processes})
+def _point(saturation: Saturation, mode: Mode, processes: int) -> ScalingPoint:
+    step = saturation.drive(mode, {"site.workers": processes})
     return ScalingPoint(
         processes=processes,
-        offered_per_s=offered_per_s,
+        offered_per_s=step.rate_per_s,
         acknowledged_per_s=step.acknowledged_per_s,
         p50_ms=step.p50_ms,
+        saturated=step.saturated,
     )
 
 
@@ -66,7 +63,11 @@ def fitted(points: Sequence[ScalingPoint], seed: int) -> ModeScaling:
     try:
         law = law_of(points, seed)
     except ValueError as error:
-        return ModeScaling(points=tuple(points), without_law=str(error))
+        why = str(error)
+        unsaturated = sum(not point.saturated for point in points)
+        if unsaturated:
+            why += f"; {unsaturated} of {len(points)} trials were not saturated, or not sound"
+        return ModeScaling(points=tuple(points), without_law=why)
     return ModeScaling(
         points=tuple(points),
         single_per_s=_estimate(law.single_per_s),

@@ -1,6 +1,6 @@
 """What a capacity study found, in words and in cells of tables."""
 
-from math import exp, log
+from math import exp, inf, log
 from statistics import fmean, median
 from typing import Final, NamedTuple
 
@@ -12,6 +12,7 @@ from harness.capacity.outcome import (
     BreakEven,
     BreakEvenPoint,
     CapacityResult,
+    Estimate,
     ModeCapacity,
     Need,
     PatienceMap,
@@ -187,16 +188,30 @@ def need(found: Need | None, without: str = NOTHING) -> Markup:
     )
 
 
-def between(found: Range | None, unit: str = "", scale: float = 1.0) -> str:
-    """`-12 to 33 %`; `33 % or more` where nothing bounds it above."""
-    if found is None or (found.low is None and found.high is None):
-        return NOTHING
-    low, high = (None if end is None else number(end * scale) for end in (found.low, found.high))
-    if high is None:
-        return f"{low}{unit} or more"
+def headroom(found: Range) -> str:
+    """`−12 % to 33 %`; `33 % or more` where nothing failed."""
+    low, high = (None if end is None else f"{end * 100:+.0f} %" for end in (found.low, found.high))
     if low is None:
-        return f"less than {high}{unit}"
-    return f"{low}{unit}" if low == high else f"{low} to {high}{unit}"
+        return NOTHING if high is None else f"less than {high}"
+    return f"{low} or more" if high is None else f"{low} to {high}"
+
+
+def between(found: Range | None) -> str:
+    """`1.20 to 1.45`, or what there is of it."""
+    if found is None:
+        return NOTHING
+    ends = [number(end) for end in (found.low, found.high) if end is not None]
+    return " to ".join(dict.fromkeys(ends)) or NOTHING
+
+
+def estimate(found: Estimate | None, most: float = inf) -> Markup:
+    """`0.197 (0.094 to 0.301)`, the interval in small print; `most`: what is beyond it is far."""
+    if found is None:
+        return escape("none seen")
+    high = "or more" if found.high > most else f"to {number(found.high)}"
+    return Markup('{} <small class="quiet">{} {}</small>').format(
+        number(found.value), number(found.low), high
+    )
 
 
 def trials(found: Trials | None) -> Markup:

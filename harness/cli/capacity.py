@@ -8,14 +8,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from harness.capacity.breakeven import queue_of
-from harness.capacity.outcome import CapacityResult, ModeCapacity
 from harness.capacity.patience import MODE as LOCK_MODE
 from harness.capacity.study import PARTS, Order, result_file, study
-from harness.capacity.wording import sustained
+from harness.cli.capacity_table import print_capacity
 from harness.cli.options import (
     allow_target,
     ballots,
@@ -36,7 +33,6 @@ from harness.cli.run import KNOWN, repeat_command
 from harness.errors import PlanError
 from harness.modes.mode import Mode, find_mode
 from harness.plan import find_scenario, read_plan, with_changes
-from harness.report.notation import count, number
 from harness.slo import nearest
 
 RATE: Final = re.compile(r"(\d+(?:\.\d+)?)(?:/s)?")
@@ -236,37 +232,3 @@ def forecast_of(text: str | None, flags: dict[str, Any]) -> float | None:
     if not match or not float(match[1]):
         raise PlanError(f"--forecast {text!r}: write votes per second, such as 800/s")
     return float(match[1])
-
-
-def print_capacity(result: CapacityResult, console: Console) -> None:
-    """A line per mode."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("mode")
-    for name in ("sustained\nvotes/s", "failed at\nvotes/s", "p99 ms\nthere", "counted\np99 s"):
-        table.add_column(name, justify="right")
-    table.add_column("limited by")
-    for name, mode in result.modes.items():
-        table.add_row(name, *_cells(mode))
-    console.print(table)
-    console.print(
-        f"\nThe generator itself can send {count(result.ceiling_per_s)} requests a second; "
-        f"up to {count(result.usable_per_s)} votes a second were trusted.",
-        highlight=False,
-        soft_wrap=True,
-    )
-
-
-def _cells(mode: ModeCapacity) -> tuple[str, ...]:
-    lower, upper = mode.capacity_per_s.lower, mode.capacity_per_s.upper
-    at_lower = [
-        step for step in mode.steps if step.rate_per_s == lower and step.verdict == "passed"
-    ]
-    p99_ms = at_lower[-1].p99_ms if at_lower else None
-    counted_s = at_lower[-1].counted_p99_s if at_lower else None
-    return (
-        sustained(mode),
-        count(upper),
-        number(p99_ms),
-        number(counted_s),
-        mode.limited_by,
-    )
