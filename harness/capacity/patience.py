@@ -5,6 +5,7 @@ still held the lock, and votes are lost. The map is simulated; a few of its cell
 measured, and marked so. Each cell is played several times, with other seeds, as time allows.
 """
 
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from itertools import islice, product
@@ -80,6 +81,7 @@ def patience(
             if stand.has_time(ends_s):
                 losses.append(_measured(stand, mode, Cell(patience_s, stall_s, RATES_PER_S[-1])))
     finally:
+        shutil.rmtree(folder, ignore_errors=True)  # of trials that were cut short
         if losses:
             keep(mapped(losses))
 
