@@ -38,7 +38,12 @@ from harness.capacity.sizing import (
     threads_for,
 )
 from harness.capacity.stand import Stand
-from harness.capacity.wording import break_even_rows, little_sentence, patience_sentence
+from harness.capacity.wording import (
+    break_even_rows,
+    little_sentence,
+    patience_sentence,
+    sentence,
+)
 from harness.cli.capacity_table import print_capacity
 from harness.errors import Exit
 from harness.modes.mode import find_mode
@@ -230,6 +235,18 @@ def law(single: float, contention: float, coherency: float, noise: float = 0.0) 
         ],
         seed=1,
     )
+
+
+def test_a_mode_sustains_the_most_only_if_no_other_s_bounds_reach_its_own() -> None:
+    def said(lower: float | None, upper: float | None) -> str:
+        bounds = Bounds(lower=lower, upper=upper)
+        other = msgspec.structs.replace(MODE, capacity_per_s=bounds)
+        return sentence(msgspec.structs.replace(RESULT, modes={"direct": MODE, "ticket": other}))
+
+    assert said(200.0, 400.0) == "direct sustains the most: 400 to 440 votes a second."
+    assert said(500.0, None) == "ticket sustains the most: 500 or more votes a second."
+    assert "open, as the bounds overlap: direct 400 to 440, ticket 200 to 410" in said(200.0, 410.0)
+    assert said(None, None) == "direct sustains the most: 400 to 440 votes a second."
 
 
 def just(value: int) -> Need:

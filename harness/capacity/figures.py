@@ -11,8 +11,9 @@ from matplotlib.ticker import MaxNLocator
 from harness.analysis.scalability import throughput
 from harness.capacity.breakeven_figure import break_even_figure
 from harness.capacity.marks import PANEL_IN, TICKS, legend, logarithmic
-from harness.capacity.outcome import Bounds, CapacityResult, StepResult
+from harness.capacity.outcome import CapacityResult, StepResult
 from harness.capacity.patience_figure import patience_figure
+from harness.capacity.wording import enclosed
 from harness.report.drawing import draw
 from harness.report.gallery import Shown
 from harness.report.notation import count
@@ -63,7 +64,7 @@ def _capacities(result: CapacityResult) -> Shown:
                 edgecolor=look.colour, hatch=hatch, lw=0.6,
             )  # fmt: skip
             axes.annotate(
-                _between(bounds), (end, place), xytext=(6, 0), textcoords="offset points",
+                enclosed(bounds), (end, place), xytext=(6, 0), textcoords="offset points",
                 va="center", color=INK.light, bbox={"facecolor": PAPER.light, "lw": 0, "pad": 0.5},
             )  # fmt: skip
         if result.forecast_per_s is not None:
@@ -89,12 +90,6 @@ def _capacities(result: CapacityResult) -> Shown:
         caption += " Dashed: the forecast."
     drawing = draw("capacity", "Sustained rate per mode", height_in, paint)
     return Shown("capacity", "How much each mode sustains", caption, drawing)
-
-
-def _between(bounds: Bounds) -> str:
-    if bounds.upper is None:
-        return f"{count(bounds.lower)} or more"
-    return f"{count(bounds.lower or 0)} to {count(bounds.upper)}"
 
 
 def _responses(result: CapacityResult) -> Shown:

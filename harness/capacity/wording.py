@@ -9,6 +9,7 @@ from markupsafe import Markup, escape
 from harness.analysis.crossing import Wins
 from harness.capacity.breakeven import read_share
 from harness.capacity.outcome import (
+    Bounds,
     BreakEven,
     BreakEvenPoint,
     CapacityResult,
@@ -21,6 +22,7 @@ from harness.capacity.outcome import (
 )
 from harness.report.notation import NOTHING, count, number, share, times
 
+UNTRIED: Final = Bounds(lower=None, upper=None)
 LIMITS: Final = {
     "generator": "the load generator, not the mode",
     "budget": "the time that there was",
@@ -46,7 +48,23 @@ def sentence(result: CapacityResult) -> str:
     if not found:
         return "No mode met the objectives at any rate that was tried."
     best = max(found, key=lambda name: found[name] or 0.0)
-    return f"{best} sustains the most: {count(found[best])} votes a second."
+    most = {
+        name: enclosed(mode.capacity_per_s)
+        for name, mode in result.modes.items()
+        if mode.capacity_per_s != UNTRIED
+        and (mode.capacity_per_s.upper or inf) > (found[best] or 0.0)
+    }
+    if len(most) > 1:
+        told = ", ".join(f"{name} {bounds}" for name, bounds in most.items())
+        return f"Which sustains the most is open, as the bounds overlap: {told} votes a second."
+    return f"{best} sustains the most: {most[best]} votes a second."
+
+
+def enclosed(bounds: Bounds) -> str:
+    """`400 to 566`, or `1,600 or more` where nothing failed."""
+    if bounds.upper is None:
+        return f"{count(bounds.lower)} or more"
+    return f"{count(bounds.lower or 0)} to {count(bounds.upper)}"
 
 
 def sustained(mode: ModeCapacity) -> str:
