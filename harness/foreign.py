@@ -31,7 +31,7 @@ from harness.load.fleet import Fleet, LoadedSite
 from harness.load.request import Target
 from harness.modes.mode import Mode, find_mode
 from harness.plan import Plan
-from harness.run_folder import TrialFacts, TrialFolder, remove_raw
+from harness.run_folder import TARGET, TrialFacts, TrialFolder, remove_raw
 from harness.services.interruption import uninterrupted
 from harness.trial import Notes, Stage, note_fleet
 from harness.vote import Outcome
@@ -45,7 +45,7 @@ MOST_GENERATORS: Final = 65_000
 class Foreign:
     """Stands where a mode's name would: nothing is known of how votes travel there."""
 
-    name = "target"
+    name = TARGET
     promises = False
     excuses: tuple[str, ...] = ()
     queues = False

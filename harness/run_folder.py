@@ -28,6 +28,10 @@ from harness.result import FaultRecord, RunResult, read_result
 LATEST: Final = "latest"
 
 
+TARGET: Final = "target"
+"""Stands for a mode's name where somebody else's server was driven."""
+
+
 class TrialFacts(msgspec.Struct, frozen=True, kw_only=True):
     """`trial.json`: what the audit cannot read off the histories."""
 

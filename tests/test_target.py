@@ -94,6 +94,7 @@ def test_without_its_ballots_nothing_is_said_about_its_votes(server: str, tmp_pa
     found = played(tmp_path, "--target", server)
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["verdict"]["votes"] == "unknown"
+    assert "Its ballots were not given" in " ".join(result["verdict"]["reasons"])
     assert found.return_value == 3
     assert result["modes"]["target"]["latency_ms"]["p50"] > 0
 
@@ -230,6 +231,7 @@ def test_a_server_that_speaks_no_http_leaves_every_vote_open(
     assert accounts["acknowledged"] == accounts["refused"] == 0
     assert accounts["sent"] > 20
     assert result["verdict"]["votes"] == "unknown"
+    assert "Its ballots were not given" in " ".join(result["verdict"]["reasons"])
     assert found.return_value == 3
 
 

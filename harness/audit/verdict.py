@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from harness.fault import amounts_to
 from harness.result import Accounts, MeasurementVerdict, Verdict, VotesVerdict
-from harness.run_folder import TrialFacts
+from harness.run_folder import TARGET, TrialFacts
 
 RULE_OF_THREE: Final = 3.0
 """Zero events in n trials: with 95 % confidence at most 3/n each (Hanley and Lippman-Hand, If
@@ -110,7 +110,12 @@ def worst(verdicts: dict[str, Verdict]) -> Verdict:
 
 
 def _gaps(accounts: Accounts, facts: TrialFacts) -> Iterable[str]:
-    if not facts.drained:
+    if not facts.drained and facts.mode == TARGET:
+        yield (
+            f"Its ballots were not given, or were still growing; {accounts.pending} acknowledged "
+            "votes have none and may yet get one."
+        )
+    elif not facts.drained:
         yield (
             f"The queue was not seen empty after the load; {accounts.pending} acknowledged votes "
             "have no ballot and may still be in it."

@@ -100,7 +100,8 @@ def _from_csv(path: Path) -> pd.DataFrame:
             sql = f"SELECT * FROM read_csv({quoted(path)}, all_varchar = true, header = true)"
             return connection.execute(sql).df()
         except duckdb.Error as error:
-            raise PlanError(f"--ballots {path}: {str(error).splitlines()[0]}") from error
+            reason = str(error).splitlines()[0].partition("Error: ")[2]
+            raise PlanError(f"--ballots {path}: {reason}; {FORM}") from error
 
 
 def _id_of(value: Any) -> int:
