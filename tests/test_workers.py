@@ -270,12 +270,28 @@ def test_workers_that_do_not_come_are_waited_for_no_longer_than_the_plan_says(
         fleet.run()
 
 
+def test_a_worker_waits_for_its_first_load_no_longer_than_it_is_told_and_ends_when_interrupted(
+    tmp_path: Path, supervisor: Supervisor
+) -> None:
+    argv = [sys.executable, "-m", "harness.cli", "worker", "--master", f"127.0.0.1:{free_port()}"]
+    patient = supervisor.spawn("patient", argv, log=tmp_path / "patient.log")
+    hasty = supervisor.spawn("hasty", [*argv, "--wait", "1"], log=tmp_path / "hasty.log")
+    assert hasty.wait(15) == Exit.FAILED
+    told = hasty.log.read_text()
+    assert "no load came within 1 s; start `pollstorm run` with --remote" in told
+    assert len(told.splitlines()) == 1
+    os.kill(patient.pid, signal.SIGINT)
+    assert patient.wait(5) == Exit.INTERRUPTED
+    assert patient.log.read_text() == "pollstorm: interrupted by SIGINT\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
         (["run", "steady-trickle", "--listen", "127.0.0.1:1"], "--remote"),
         (["run", "steady-trickle", "--remote", "2", "--listen", "nowhere"], "host:port"),
-        (["worker", "--master", "nowhere"], "host:port"),
+        (["capacity", "--listen", "127.0.0.1:1"], "--remote"),
+        (["worker", "--master", "nowhere"], "--master 'nowhere': write host:port"),
     ],
 )
 def test_addresses_that_make_no_sense_are_refused(arguments: list[str], why: str) -> None:
