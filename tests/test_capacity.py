@@ -321,8 +321,15 @@ def test_a_study_is_inconclusive_while_a_lower_bound_is_not_confirmed() -> None:
     takes_nothing = msgspec.structs.replace(
         MODE, confirmed=False, capacity_per_s=Bounds(lower=None, upper=1.0)
     )
+    nothing_lower_tried = msgspec.structs.replace(
+        MODE, confirmed=False, capacity_per_s=Bounds(lower=None, upper=400.0)
+    )
     assert RESULT.exit_code == Exit.OK
-    for mode, code in ((doubtful, Exit.INCONCLUSIVE), (takes_nothing, Exit.OK)):
+    for mode, code in (
+        (doubtful, Exit.INCONCLUSIVE),
+        (takes_nothing, Exit.OK),
+        (nothing_lower_tried, Exit.INCONCLUSIVE),
+    ):
         result = msgspec.structs.replace(RESULT, modes={"direct": MODE, "classic": mode})
         assert result.exit_code == code
 

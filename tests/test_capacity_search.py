@@ -86,6 +86,19 @@ def test_what_a_longer_trial_refutes_is_the_new_upper_bound() -> None:
     assert found.confirmed
 
 
+def test_a_refuted_first_rate_is_halved_again_though_none_below_it_had_passed() -> None:
+    found, tries = play(
+        lambda t: machine(300.0 if t.confirming else 500.0)(t), start=400.0, usable=400.0
+    )
+    assert tries[1:3] == [Try(400.0, confirming=True), Try(200.0)]
+    assert found.lower_per_s is not None
+    assert 250.0 < found.lower_per_s <= 300.0
+    assert found.confirmed
+    found, tries = play(lambda t: machine(0.0 if t.confirming else 4.0)(t), start=4.0, usable=4.0)
+    assert (found.lower_per_s, found.upper_per_s) == (None, 1.0)
+    assert len(tries) < MOST_STEPS
+
+
 def test_one_unlucky_trial_does_not_decide_a_rate_while_the_gap_is_narrowed() -> None:
     seen: dict[float, int] = {}
 

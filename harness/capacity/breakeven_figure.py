@@ -17,6 +17,8 @@ from harness.report.gallery import Shown
 from harness.report.palette import INK, MUTED, PAPER, Series, series
 
 HEIGHT_IN: Final = 3.6
+MARGIN: Final = 1.5  # of the axis beyond the points, which may be a single one
+MOST_SHARE: Final = 0.9  # of results pages, at the axis's end; four in five are tried
 
 
 def break_even_figure(found: BreakEven) -> Shown:
@@ -37,6 +39,10 @@ def break_even_figure(found: BreakEven) -> Shown:
             lambda p: read_share(p.results_per_vote),
             "group-commit wait, ms",
         )
+        commits_ms = [point.commit_ms.mean for point in found.points if point.commit_ms]
+        if commits_ms:
+            over_commits.set_xlim(min(commits_ms) / MARGIN, max(commits_ms) * MARGIN)
+        over_readers.set_xlim(-0.04, MOST_SHARE)
         over_commits.set_xlabel("direct’s answer at a trickle, ms (p50)")
         over_commits.set_ylabel(f"{found.queue} / direct, times")
         over_readers.set_xlabel("results pages among all requests")
@@ -80,10 +86,13 @@ def _paint(
 
 
 def _paint_line(axes: Axes, points: Sequence[tuple[float, BreakEvenPoint]], look: Series) -> None:
-    ats = [at for at, _ in points]
-    means = [exp(fmean(log(each) for each in point.advantages)) for _, point in points]
-    axes.plot(ats, means, color=look.colour, ls=look.dash, lw=1.2)
-    for at, mean, (_, point) in zip(ats, means, points, strict=True):
+    means = [(at, exp(fmean(log(each) for each in point.advantages))) for at, point in points]
+    decided = [mean for mean, (_, point) in zip(means, points, strict=True) if not point.undecided]
+    axes.plot(
+        [at for at, _ in decided], [mean for _, mean in decided],
+        color=look.colour, ls=look.dash, lw=1.2,
+    )  # fmt: skip
+    for (at, mean), (_, point) in zip(means, points, strict=True):
         axes.vlines(at, min(point.advantages), max(point.advantages), color=look.colour, lw=1.4)
         axes.plot(
             [at], [mean], marker=look.marker, ms=5.5, color=look.colour,

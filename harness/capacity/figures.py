@@ -111,24 +111,27 @@ def _responses(result: CapacityResult) -> Shown:
     drawing = draw("response", "Latency against throughput", PANEL_IN, paint)
     caption = (
         "Each point is a trial at a constant rate, timed from when the vote was due. Filled: it "
-        "met every objective. The line joins them in the order of the rates that were offered: "
-        "where it turns back, more voters are answered later, and fewer of them."
+        "met every objective. The line joins the means of the rates that were offered, in their "
+        "order: where it turns back, more voters are answered later, and fewer of them."
     )
     return Shown("response", "Response against throughput", caption, drawing)
 
 
 def _paint_responses(axes: Axes, steps: Sequence[StepResult], name: str, look: Series) -> None:
-    known = sorted(
-        (step for step in steps if step.verdict != "invalid" and getattr(step, name)),
-        key=lambda step: step.rate_per_s,
-    )
-    points = [(step.acknowledged_per_s, getattr(step, name)) for step in known]
-    axes.plot(*zip(*points, strict=True), color=look.colour, ls=look.dash, lw=0.9, alpha=0.7)
-    for (at, ms), step in zip(points, known, strict=True):
-        axes.plot(
-            [at], [ms], marker=look.marker, ms=5.5, mew=1.1, color=look.colour,
-            mfc=look.colour if step.verdict == "passed" else PAPER.light,
-        )  # fmt: skip
+    by_rate: dict[float, list[tuple[float, float]]] = {}
+    for step in steps:
+        ms = getattr(step, name)
+        if step.verdict != "invalid" and ms:
+            by_rate.setdefault(step.rate_per_s, []).append((step.acknowledged_per_s, ms))
+            axes.plot(
+                [step.acknowledged_per_s], [ms], marker=look.marker, ms=5.5, mew=1.1,
+                color=look.colour, mfc=look.colour if step.verdict == "passed" else PAPER.light,
+            )  # fmt: skip
+    means = [np.exp(np.log(by_rate[rate]).mean(axis=0)) for rate in sorted(by_rate)]
+    axes.plot(
+        [at for at, _ in means], [ms for _, ms in means],
+        color=look.colour, ls=look.dash, lw=0.9, alpha=0.7,
+    )  # fmt: skip
 
 
 def _scaling(result: CapacityResult) -> Shown:

@@ -6,6 +6,7 @@ from typing import Final, Literal
 import msgspec
 
 from harness.analysis.crossing import Wins
+from harness.capacity.search import LOWEST_PER_S
 from harness.errors import Exit
 
 SCHEMA_VERSION: Final = 2
@@ -245,13 +246,12 @@ class CapacityResult(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def exit_code(self) -> Exit:
-        """Inconclusive if the study was stopped, or a mode has no confirmed lower bound, and none
-        that was too high for it.
+        """Inconclusive if the study was stopped, or a mode has no confirmed lower bound.
 
-        A mode that takes nothing within the objectives is a finding.
+        A mode that does not take the lowest rate within the objectives is a finding.
         """
         known = (
-            mode.confirmed or (mode.capacity_per_s.lower is None and mode.capacity_per_s.upper)
+            mode.confirmed or mode.capacity_per_s == Bounds(lower=None, upper=LOWEST_PER_S)
             for mode in self.modes.values()
         )
         return Exit.OK if not self.stopped_by and all(known) else Exit.INCONCLUSIVE

@@ -6,7 +6,7 @@ Theory of operation
     the lowest that failed is halved, geometrically, until it is narrow enough. Machines are noisy:
     while the gap is halved a rate is judged by the majority of up to three trials, and what has
     been found is confirmed by a longer trial. If that fails, its rate is the new upper bound and
-    the search goes on below.
+    the search goes on below, where nothing may have passed yet.
 
     A rate above what the load generator can be trusted with is never used. If the highest usable
     one passes, the generator was the limit, and there is no upper bound. A trial whose measurement
@@ -95,11 +95,14 @@ class _Searching:
 
     def run(self) -> Search:
         try:
-            yield from self._bracket()
+            yield from self._bracket(self._rate_per_s)
             while True:  # each time round lowers the upper bound, or ends it
                 yield from self._narrow()
                 if self._lower is None or (yield from self._confirm()):
                     break
+                upper = self._upper
+                if self._lower is None and upper is not None and upper > LOWEST_PER_S:
+                    yield from self._bracket(max(upper / FACTOR, LOWEST_PER_S))
         except BudgetSpent:
             if self._lower is not None and not self._confirming:
                 with suppress(BudgetSpent):
@@ -116,8 +119,7 @@ class _Searching:
         upper = self._upper
         return max((rate for rate in self._passed if upper is None or rate < upper), default=None)
 
-    def _bracket(self) -> Generator[Try, Step, None]:
-        rate_per_s = self._rate_per_s
+    def _bracket(self, rate_per_s: float) -> Generator[Try, Step, None]:
         while True:  # the rate doubles up to what is usable, or halves down to the lowest
             passed = yield from self._judge(rate_per_s, votes=1)
             if self._lower is not None and self._upper is not None:

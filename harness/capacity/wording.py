@@ -20,6 +20,7 @@ from harness.capacity.outcome import (
     Range,
     Trials,
 )
+from harness.capacity.search import LOWEST_PER_S
 from harness.report.notation import NOTHING, count, number, share, times
 
 UNTRIED: Final = Bounds(lower=None, upper=None)
@@ -68,11 +69,11 @@ def enclosed(bounds: Bounds) -> str:
 
 
 def sustained(mode: ModeCapacity) -> str:
-    """`1,203`, with `?` where no longer trial confirmed it; `?` where no rate could be tried."""
-    if not any(step.verdict != "invalid" for step in mode.steps):
-        return "?"
-    lower = mode.capacity_per_s.lower
-    return "none" if lower is None else count(lower) + ("" if mode.confirmed else " ?")
+    """`1,203`, with `?` where no longer trial confirmed it; `?` where none is known to pass."""
+    bounds = mode.capacity_per_s
+    if bounds.lower is None:
+        return "none" if bounds.upper == LOWEST_PER_S else "?"
+    return count(bounds.lower) + ("" if mode.confirmed else " ?")
 
 
 class Row(NamedTuple):
