@@ -165,7 +165,8 @@ class Besieged:
     def require_only_wishes_counted(self) -> None:
         """The ballots are the votes that were acknowledged, with what their voters wished.
 
-        Or another vote with that id was there first, or one of that voter where she has only one.
+        Or another vote with that id was there first (seed 2026 draws 0x80000 for two polls), or one
+        of that voter where she has only one.
         """
         ballots = wishes_of(read_ballots(self.deployment.database, QUERY_LIMIT_S))
         rejected = wishes_of(read_rejections(self.deployment.database, QUERY_LIMIT_S))
