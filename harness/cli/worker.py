@@ -61,7 +61,8 @@ def worker(master: str, allow_target: str | None, loads: int | None, wait_s: flo
             if code == Exit.INCONCLUSIVE:  # no load came; one may yet
                 continue
             if code == NO_MASTER:
-                return _alone(master, wait_s, played)
+                _say_alone(master, wait_s, played)
+                break
             if code not in (Exit.OK, MASTER_LOST):
                 raise ServiceError(f"--master {master}: {told}")
             played += 1
@@ -83,7 +84,7 @@ def _wait_for(child: Child) -> int | None:
         raise
 
 
-def _alone(master: str, wait_s: float, played: int) -> int:
+def _say_alone(master: str, wait_s: float, played: int) -> None:
     """Raises ServiceError when nobody ever came."""
     if not played:
         raise ServiceError(
@@ -91,4 +92,3 @@ def _alone(master: str, wait_s: float, played: int) -> int:
             "--remote and --listen there, or wait longer with --wait"
         )
     click.echo(f"no load came within {wait_s:g} s of the last; {played} played")
-    return Exit.OK
