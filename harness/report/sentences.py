@@ -22,8 +22,8 @@ CANNOT_PROVE: Final = (
     "at most 3 in n are lost under this load and these faults; other faults may lose more.",
     "How many votes the next run would lose. One run's count is an anecdote; repeat the run "
     "(--repeat) and read the range.",
-    "What your machines would do. Site, memcached, MariaDB and voters shared one machine here; "
-    "compare modes with one another, not with figures from elsewhere.",
+    "What your machines would do. Site, memcached and MariaDB shared one machine here; compare "
+    "modes with one another, not with figures from elsewhere.",
     "What became of a vote whose outcome the voter never learned, beyond whether it was counted. "
     "Such votes are accounted apart and are no losses.",
     "That a disk keeps what it promised. Nothing here cuts the power.",
