@@ -246,5 +246,8 @@ def test_more_is_offered_to_a_mode_that_takes_it_all_until_the_generator_s_limit
     direct, readers = find_mode("direct"), {"arrivals.results_per_vote": 9.0}
     assert saturation.drive(direct, {}).saturated
     assert saturation.drive(direct, {}).rate_per_s == 800.0
+    assert offered == [400.0, 800.0, 800.0]
     assert not saturation.drive(direct, readers).saturated
-    assert offered == [400.0, 800.0, 800.0, 700.0]  # nine of ten of the generator's are readers
+    # Nine of ten requests are for results pages: no more requests than before, and at the most
+    # those that the generator can be trusted with.
+    assert offered[3:] == [40.0, 80.0, 160.0, 320.0, 640.0, 700.0]

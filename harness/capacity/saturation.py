@@ -1,8 +1,10 @@
 """More votes than a mode can take: how much it takes then is its throughput at saturation.
 
-Twice what it sustains within the objectives is offered first. A mode whose answers become slow long
-before it is full takes all of that, which says nothing; then twice as much is offered, as far as
-the generator can be trusted, and at once the next time.
+Twice what it sustains within the objectives is offered first, and no more requests than that where
+more of them are for results pages: a site that has to refuse far more than it takes, takes less. A
+mode whose answers become slow long before it is full takes all of that, which says nothing; then
+twice as much is offered, as far as the generator can be trusted, and at once when the same is tried
+again.
 """
 
 from typing import Any, Final
@@ -23,10 +25,11 @@ class Saturation:
     def __init__(self, stand: Stand, found: CapacityResult, ends_s: float) -> None:
         self._stand = stand
         self._ends_s = ends_s
-        self._offered_per_s = {
-            name: OVERLOAD * (mode.capacity_per_s.upper or mode.capacity_per_s.lower or 0.0)
+        self._known_per_s = {
+            name: mode.capacity_per_s.upper or mode.capacity_per_s.lower
             for name, mode in found.modes.items()
         }
+        self._offered_per_s: dict[tuple[str, str], float] = {}
 
     def drive(self, mode: Mode, changes: dict[str, Any]) -> StepResult:
         """A trial at saturation, with other values at some of the plan's keys; of several the last.
@@ -36,11 +39,17 @@ class Saturation:
         """
         stand = self._stand
         usual = stand.plan.arrivals.results_per_vote
-        most_per_s = stand.usable_per_s * (1 + usual) / (1 + changes.get(READERS, usual))
+        readers = changes.get(READERS, usual)
+        crowd = (1 + usual) / (1 + readers)  # votes among as many requests as usual
+        most_per_s = stand.usable_per_s * crowd
+        known_per_s = self._known_per_s.get(mode.name) or UNKNOWN_PER_S
+        setting = mode.name, repr(sorted(changes.items()))
+        offered_per_s = self._offered_per_s.get(setting, OVERLOAD * known_per_s * min(1.0, crowd))
         while True:  # the rate doubles, up to what the generator can be trusted with
-            offered_per_s = min(self._offered_per_s.get(mode.name) or UNKNOWN_PER_S, most_per_s)
+            offered_per_s = min(offered_per_s, most_per_s)
+            self._offered_per_s[setting] = offered_per_s
             step = stand.step(mode, Try(offered_per_s), STEP_S, changes)
             in_vain = step.reasons or offered_per_s >= most_per_s
             if step.saturated or in_vain or not stand.has_time(self._ends_s):
                 return step
-            self._offered_per_s[mode.name] = OVERLOAD * offered_per_s
+            offered_per_s *= OVERLOAD
