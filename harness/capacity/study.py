@@ -184,8 +184,9 @@ def require_possible(order: Order, modes: Sequence[Mode], existing: Existing) ->
         )
     ours = [part for part in order.parts if part != "search"]
     if modes == [FOREIGN] and ours:
+        asked = "--forecast" if ours == ["sizing"] else f"--parts {','.join(ours)}"
         raise PlanError(
-            f"--parts {','.join(ours)}: the processes and services of a --target are its own, "
+            f"{asked}: the processes and services of a --target are its own, "
             "and cannot be varied; only its capacity can be searched for"
         )
     if existing.database is not None and "break-even" in order.parts:

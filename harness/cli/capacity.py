@@ -42,8 +42,8 @@ READERS: Final = "arrivals.results_per_vote"  # the one thing about arrivals tha
 OF_FLAGS: Final = {"modes": "--modes", "slo": "--slo", "seed": "--seed"}
 OF_THE_STUDY: Final = ("duration_s", "repeat", "faults", "scenario")
 VARIED: Final = {
-    "scaling": ("site.workers", "--workers"),
-    "break-even": ("database.commit_wait_us", "--set database.commit_wait_us"),
+    "scaling": "site.workers",
+    "break-even": "database.commit_wait_us",
 }
 EPILOG: Final = f"""{KNOWN}
 \b
@@ -210,11 +210,11 @@ def require_settable(settings: dict[str, Any]) -> None:
 
 def require_no_contradiction(changes: dict[str, Any], parts: Sequence[str]) -> None:
     """Raises PlanError where a flag holds still what a part varies."""
-    for part, (key, flag) in VARIED.items():
+    for part, key in VARIED.items():
         if part in parts and changes.get(key) is not None:
             raise PlanError(
-                f"--parts {part} varies {key} itself; leave {flag} or that part away "
-                f"(--parts {','.join(each for each in parts if each != part)})"
+                f"--parts {part} varies {key} itself; leave that flag away, or the part: "
+                f"--parts {','.join(each for each in parts if each != part)}"
             )
 
 
