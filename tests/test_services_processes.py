@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from harness.errors import Interrupted, ServiceError
+from harness.services import reaper
 from harness.services.interruption import interruptible, uninterrupted
 from harness.services.processes import Child, Supervisor
 
@@ -194,6 +195,17 @@ def test_a_grandchild_is_ended_although_its_parent_has_gone(
     assert is_running(grandchild)
     child.stop(grace_s=0)
     assert not is_running(grandchild)
+
+
+def test_a_dead_process_that_init_has_not_buried_does_not_live() -> None:
+    """Some inits take seconds, and nothing has to wait for them."""
+    dead = subprocess.Popen(["true"], start_new_session=True)
+    assert eventually(lambda: psutil.Process(dead.pid).status() == psutil.STATUS_ZOMBIE)
+    os.killpg(dead.pid, 0)  # its group is still there
+    assert not reaper.lives(dead.pid)
+    dead.wait()
+    assert not reaper.lives(dead.pid)
+    assert reaper.lives(os.getpgrp())
 
 
 def test_a_child_that_dies_early_is_one_line_with_the_end_of_its_log(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli.options import traffic_of
+from harness.cli.traffic import traffic_of
 from harness.errors import PlanError
 from harness.load.arrivals import expected_votes
 from harness.load.traffic import MOST_BINS, Traffic, read_traffic, replaying

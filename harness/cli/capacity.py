@@ -26,10 +26,10 @@ from harness.cli.options import (
     settings_of,
     target,
     target_changes,
-    traffic_of,
 )
 from harness.cli.progress import Audience, print_json, progress_on
 from harness.cli.run import KNOWN, repeat_command
+from harness.cli.traffic import traffic_of
 from harness.errors import PlanError
 from harness.modes.mode import Mode, find_mode
 from harness.plan import find_scenario, read_plan, with_changes

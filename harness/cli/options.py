@@ -1,6 +1,5 @@
 """Flags that more than one verb has."""
 
-import math
 import os
 import tomllib
 from collections.abc import Callable, Sequence
@@ -11,8 +10,7 @@ import click
 
 from harness.errors import PlanError
 from harness.load.request import ALLOW_TARGET, Target
-from harness.load.traffic import Traffic, read_traffic
-from harness.plan import MOST, host_of
+from harness.plan import host_of
 from harness.services.targets import Existing
 
 MASTER: Final = "127.0.0.1:5557"  # Locust's own port
@@ -189,20 +187,6 @@ def target_changes(
     if host in allowed:
         os.environ[ALLOW_TARGET] = host
     return {"target.url": url, "target.ballots": ballots}
-
-
-def traffic_of(flags: dict[str, Any]) -> Traffic:
-    """What `--traffic`, `--match` and `--scale` name. Raises PlanError."""
-    scale = 1.0 if flags["scale"] is None else flags["scale"]
-    if not 0 < scale < math.inf:
-        raise PlanError(f"--scale {scale:g}: give a number above 0")
-    traffic = read_traffic(flags["traffic"], flags["match"]).scaled(scale)
-    if max(traffic.votes) > MOST:
-        raise PlanError(
-            f"{flags['traffic']}: {max(traffic.votes):g} votes in {traffic.bin_s:g} s; "
-            f"no more than {MOST:g} are played, and --scale makes them fewer"
-        )
-    return traffic
 
 
 def existing_services(

@@ -20,9 +20,9 @@ from harness.cli.options import (
     plan_options,
     target,
     target_changes,
-    traffic_of,
 )
 from harness.cli.progress import Audience, print_json, progress_on
+from harness.cli.traffic import traffic_of
 from harness.errors import PlanError
 from harness.fault import parse_fault
 from harness.load.traffic import replaying

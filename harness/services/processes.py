@@ -24,7 +24,7 @@ from harness.services.programs import clean_environment
 
 POLL_S: Final = 0.01  # a wait ends at most this late, for 1 % of a core or less
 KILL_LIMIT_S: Final = 5.0  # a killed process is gone in milliseconds, unless its disk hangs
-GROUP_LIMIT_S: Final = 1.0  # until init has buried killed grandchildren; some inits never do
+GROUP_LIMIT_S: Final = 1.0  # until its killed grandchildren are dead; one may wait for a disk
 LOG_TAIL_LINES: Final = 3  # the cause stands in the last lines, and one line of output is readable
 LOG_TAIL_BYTES: Final = 4096
 _REGISTER: Final = r"""printf '+%s\0' "$$" >&0 && exec "$@" </dev/null"""
@@ -100,17 +100,13 @@ class Child:
             return None
         os.waitpid(self.pid, 0)
         self._reaped = True
-        if wait_until(lambda: not self._signal_group(0), GROUP_LIMIT_S):
+        if wait_until(lambda: not reaper.lives(self.pid), GROUP_LIMIT_S):
             self._forget(self.pid)
         return self._exit_code
 
-    def _signal_group(self, number: int) -> bool:
-        """Whether the group still had a process to take the signal."""
-        try:
+    def _signal_group(self, number: int) -> None:
+        with suppress(ProcessLookupError):  # all of it has ended
             os.killpg(self.pid, number)
-        except ProcessLookupError:
-            return False
-        return True
 
 
 class Supervisor:

@@ -58,16 +58,44 @@ def take(note: bytes, groups: set[int], folders: set[str]) -> None:
 
 
 def kill(groups: set[int]) -> None:
-    """Kill the groups until all are empty; at most KILL_LIMIT_S."""
+    """Kill the groups until nobody of them lives; at most KILL_LIMIT_S."""
     deadline = time.monotonic() + KILL_LIMIT_S
     while groups and time.monotonic() < deadline:
         for group in list(groups):
-            with contextlib.suppress(PermissionError):
-                try:
-                    os.killpg(group, signal.SIGKILL)
-                except ProcessLookupError:
-                    groups.remove(group)
-        time.sleep(POLL_S)
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(group, signal.SIGKILL)
+            if not lives(group):
+                groups.remove(group)
+        if groups:
+            time.sleep(POLL_S)
+
+
+def lives(group: int) -> bool:
+    """Whether a process of the group lives. One that is dead, but not buried yet, does not.
+
+    Orphans are buried by init, and some take seconds for it. proc(5) has the fields.
+    """
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    with os.scandir("/proc") as entries:
+        return any(_is_of(entry.path, group) for entry in entries if entry.name.isdigit())
+
+
+def _is_of(process: str, group: int) -> bool:
+    try:
+        file = os.open(f"{process}/stat", os.O_RDONLY)
+        try:
+            stat = os.read(file, READ_BYTES)
+        finally:
+            os.close(file)
+    except OSError:
+        return False  # it has ended meanwhile
+    state, _parent, its_group, *_ = stat[stat.rindex(b")") + 2 :].split(None, 3)
+    return int(its_group) == group and state not in (b"Z", b"X")
 
 
 if __name__ == "__main__":
