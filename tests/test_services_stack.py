@@ -1,3 +1,5 @@
+from tests.test_survival import alive
+
 """The whole stack of a mode, and `pollstorm up`, over real processes."""
 
 import http.client
@@ -150,7 +152,7 @@ def test_up_prints_an_address_and_ends_on_ctrl_c() -> None:
     assert (process.returncode, complaint) == (Exit.OK, "")
     assert rest.endswith("stopped\n")
     assert len(family) >= 6  # reaper, memcached, MariaDB, site with a worker, flusher
-    assert [one for one in family if one.is_running()] == []
+    assert alive(family) == []
 
 
 def test_up_on_an_occupied_port_is_one_line() -> None:
