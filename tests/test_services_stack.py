@@ -1,5 +1,3 @@
-from tests.test_survival import alive
-
 """The whole stack of a mode, and `pollstorm up`, over real processes."""
 
 import http.client
@@ -30,6 +28,7 @@ from harness.services.ports import LOOPBACK
 from harness.services.processes import Supervisor
 from harness.services.stack import Stack, start_stack
 from harness.services.targets import Existing
+from tests.test_survival import alive
 
 pytestmark = pytest.mark.services
 
