@@ -28,7 +28,7 @@ from harness.vote import Vote, mint
 from tests.test_faults_processes import PLAN, Voters, suffer
 
 FOR_S = 0.8
-TRIES = 3
+TRIES = 8
 KINDS = ("slow-commit", "lock-table", "deadlock", "connections")
 QUICK = msgspec.structs.replace(PLAN, database=DatabasePlan(timeout_s=1.0, max_connections=40))
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a disk")
