@@ -393,7 +393,7 @@ def test_the_terminal_says_each_part_in_a_line(capsys: pytest.CaptureFixture[str
     told = capsys.readouterr().out
     for words in (
         "limited by",
-        "site processes take the most",
+        "the most is taken by",
         "ticket: no scalability law: 4 different",
         "than direct (results pages per vote: 1) from 2.9",
         "ms; interval: 1.00 ms to 9.00 ms",

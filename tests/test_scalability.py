@@ -36,6 +36,13 @@ def test_throughput_that_only_grows_has_no_best_number() -> None:
     assert fit(NUMBERS, measured(1, 0.0, (500.0, 0.0, 0.0)), seed=1).best_processes is None
 
 
+def test_where_throughput_only_falls_one_process_is_the_best_number() -> None:
+    """The law's own maximum lies below one then."""
+    law = fit([1, 2, 3, 4], [734.0, 639.0, 509.0, 588.0], seed=1)
+    assert law.best_processes is not None
+    assert (law.best_processes.value, law.best_processes.low) == (1.0, 1.0)
+
+
 def test_the_same_seed_gives_the_same_intervals() -> None:
     assert fit(NUMBERS, measured(3, 0.05), seed=3) == fit(NUMBERS, measured(3, 0.05), seed=3)
 

@@ -125,12 +125,13 @@ def _terms(numbers: Floats, rates: Floats) -> Floats | None:
 
 
 def _best(terms: Floats, drawn: Floats) -> Interval | None:
-    """N* = √((1 − σ)/κ), where throughput is highest."""
+    """N* = √((1 − σ)/κ), where throughput is highest; 1 where it only falls."""
     _, contention, coherency = terms
     if coherency < NO_COHERENCY:
         return None
     numbers = np.sqrt((1 - drawn[:, 1]) / np.maximum(drawn[:, 2], NO_COHERENCY))
-    return _interval(float(np.sqrt((1 - contention) / coherency)), numbers)
+    best = float(np.sqrt((1 - contention) / coherency))
+    return _interval(max(1.0, best), np.maximum(1.0, numbers))
 
 
 def _interval(value: float, drawn: Floats) -> Interval:

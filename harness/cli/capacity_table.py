@@ -37,8 +37,8 @@ def _of_parts(result: CapacityResult) -> Iterator[str]:
         if law.without_law:
             yield f"{name}: no scalability law: {law.without_law}"
         elif best:
-            ends = f"{number(best.low)} to {number(best.high)}"
-            yield f"{name}: {number(best.value)} site processes take the most ({ends})"
+            ends = f"{best.low:.0f} to {best.high:.0f}"
+            yield f"{name}: the most is taken by {best.value:.0f} of the site's processes ({ends})"
     if result.break_even:
         for row in break_even_rows(result.break_even):
             queue = f"{result.break_even.queue} takes more votes than direct"
