@@ -22,7 +22,7 @@ from typing import Final
 import msgspec
 
 from harness.gate import history
-from harness.gate.outcome import CheckResult
+from harness.gate.outcome import CheckResult, Timed
 
 HERE: Final = Path(__file__).parent
 SAME, SLOWED = 40, 20
@@ -57,9 +57,11 @@ def main(arguments: list[str]) -> int:
         clone = Path(folder) / "same"
         run(["git", "clone", "--quiet", str(HERE.parent), str(clone)])
         found = {kind: kept(kind, commit_of(clone)) for kind in KINDS}
-        if not found["same"]:
-            found["same"].append(checked(clone, "same", 1))
-        usual = found["same"][0].modes[MODE].timed
+        if not timed(found["same"]):
+            found["same"].append(checked(clone, "same", len(found["same"]) + 1))
+        if not timed(found["same"]):
+            sys.exit("no times could be measured, so nothing is known to slow down: start it again")
+        usual = timed(found["same"])[0]
         seconds = {
             "waits": usual["p50"].baseline_ms / 1000 * SLOWER - SLACK_S,
             "computes": usual["cpu"].baseline_ms / 1000 * SLOWER,
@@ -108,11 +110,16 @@ def checked(clone: Path, kind: str, number: int) -> CheckResult:
     return result
 
 
+def timed(results: Sequence[CheckResult]) -> list[dict[str, Timed]]:
+    """The figures of the checks that have any: what a starved generator measured is none."""
+    return [each.modes[MODE].timed for each in results if each.modes[MODE].timed]
+
+
 def changes(results: Sequence[CheckResult]) -> str:
     """The median change of each figure, and the standard deviation where there are several."""
     said = []
     for name in ("p50", "cpu"):
-        found = [each.modes[MODE].timed[name].change for each in results if each.modes[MODE].timed]
+        found = [figures[name].change for figures in timed(results)]
         if found:
             spread = f" ± {stdev(found):.1%}" if len(found) > 1 else ""
             said.append(f"{name} {median(found):+.1%}{spread}")

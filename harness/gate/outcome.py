@@ -16,6 +16,23 @@ EXITS: Final[dict[str, Exit]] = {
 }
 
 
+class Votes(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one version's votes: those cast one by one, and under the duet's load."""
+
+    sent: int
+    acknowledged: int
+    lost: int
+    doubled: int
+
+
+def sum_of(several: Iterable[Votes]) -> Votes:
+    """All of them together."""
+    known = list(several)
+    return Votes(
+        **{field: sum(getattr(each, field) for each in known) for field in Votes.__struct_fields__}
+    )
+
+
 class Counts(msgspec.Struct, frozen=True, kw_only=True):
     """What the median vote costs the site, and what became of all that were cast one by one."""
 
@@ -23,7 +40,7 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     memcached_round_trips: float
     sql_statements: float
     sql_round_trips: float
-    votes: "Votes"
+    votes: Votes
 
 
 class Compared(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,23 +67,6 @@ class Timed(msgspec.Struct, frozen=True, kw_only=True):
     detectable: float  # the smallest true change that this check would have found
     judgement: Literal["worse", "not worse", "undecided"]
     decides: bool  # otherwise it is advice
-
-
-class Votes(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one version's votes: those cast one by one, and under the duet's load."""
-
-    sent: int
-    acknowledged: int
-    lost: int
-    doubled: int
-
-
-def sum_of(several: Iterable[Votes]) -> Votes:
-    """All of them together."""
-    known = list(several)
-    return Votes(
-        **{field: sum(getattr(each, field) for each in known) for field in Votes.__struct_fields__}
-    )
 
 
 class ModeCheck(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,11 +7,10 @@ change less than anything else.
 import json
 import re
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from time import monotonic
+from time import clock_gettime_ns, monotonic
 from typing import Final, NamedTuple
 
 import psutil
@@ -156,7 +155,7 @@ def _cpu_ns(pid: int) -> int:
     The clock's number is what clock_getcpuclockid(3) makes of a process id.
     """
     with suppress(OSError):
-        return time.clock_gettime_ns((~pid << 3) | SCHEDULER_CLOCK)
+        return clock_gettime_ns((~pid << 3) | SCHEDULER_CLOCK)
     return 0
 
 
