@@ -1,4 +1,4 @@
-"""The parts of a capacity study, from points that are made by hand; and one step for real."""
+"""Scaling, sizing and the page of a capacity study, from points made by hand; a step for real."""
 
 from pathlib import Path
 
@@ -8,23 +8,18 @@ import pytest
 from rich.console import Console
 
 from harness.analysis.scalability import throughput
-from harness.capacity.breakeven import GRID, Pair, Setting, concluded, next_of
+from harness.capacity.breakeven import concluded
 from harness.capacity.outcome import (
     Bounds,
-    BreakEvenPoint,
     CapacityResult,
-    ModeCapacity,
     ModeScaling,
     Need,
-    PatienceCell,
     Range,
     ScalingPoint,
     Sizing,
-    StepResult,
-    Trials,
 )
 from harness.capacity.page import write_page
-from harness.capacity.patience import CELLS, Cell, Loss, mapped, summarised
+from harness.capacity.patience import Cell, Loss, mapped
 from harness.capacity.scaling import fitted
 from harness.capacity.search import Try
 from harness.capacity.sizing import (
@@ -39,9 +34,7 @@ from harness.capacity.sizing import (
 )
 from harness.capacity.stand import Stand
 from harness.capacity.wording import (
-    break_even_rows,
     little_sentence,
-    patience_sentence,
     sentence,
 )
 from harness.cli.capacity_table import print_capacity
@@ -50,171 +43,7 @@ from harness.modes.mode import find_mode
 from harness.plan import Plan, Site
 from harness.services.processes import Supervisor
 from harness.services.targets import Existing
-
-STEP = StepResult(
-    rate_per_s=400.0,
-    lasts_s=5.0,
-    confirming=False,
-    verdict="passed",
-    limited_by="",
-    reasons=(),
-    acknowledged_per_s=399.0,
-    p50_ms=2.0,
-    p99_ms=50.0,
-    counted_p99_s=0.6,
-    lost=0,
-    refused=0,
-    unknown=0,
-    takeovers=0,
-    deepest_backlog=240,
-    backlog_growth_per_s=0.0,
-    in_flight_residual=0.01,
-    cpu_s_per_vote=0.001,
-)
-MODE = ModeCapacity(
-    capacity_per_s=Bounds(lower=400.0, upper=440.0),
-    limited_by="p99<250ms",
-    confirmed=True,
-    steps=(STEP,),
-)
-RESULT = CapacityResult(
-    schema_version=2,
-    command="pollstorm capacity",
-    started_utc="2026-01-01T00:00:00+00:00",
-    slo=("p99<250ms", "lost=0"),
-    ceiling_per_s=10_000.0,
-    usable_per_s=7_000.0,
-    budget_s=600.0,
-    modes={"direct": MODE, "ticket": MODE},
-)
-
-
-def point(
-    commit_ms: float,
-    *ratios: float,
-    readers: float = 1.0,
-    wait_us: int = 0,
-    undecided: bool = False,
-) -> BreakEvenPoint:
-    return BreakEvenPoint(
-        commit_wait_us=wait_us,
-        results_per_vote=readers,
-        commit_ms=Trials.of([commit_ms]),
-        direct_per_s=Trials.of([100.0] * len(ratios)),
-        queue_per_s=Trials.of([100.0 * ratio for ratio in ratios]),
-        advantages=ratios,
-        undecided=undecided,
-    )
-
-
-def test_the_break_even_lies_between_the_points_where_the_lead_changes() -> None:
-    points = [point(16.0, 2.0), point(1.0, 0.5), point(4.0, 1.0 / 2**0.5)]
-    found = concluded("ticket", points, seed=1)
-    (line,) = found.over_commits
-    assert (line.wins, line.low_ms, line.high_ms) == ("from", pytest.approx(4), pytest.approx(16))
-    assert line.commit_ms == pytest.approx(4.0 * 4 ** (1 / 3))
-    assert found.noise is None  # one trial each
-
-
-def test_the_break_even_is_looked_for_over_the_share_of_readers_at_each_commit_latency() -> None:
-    points = [point(1.0, ratio, readers=r) for r, ratio in ((0.0, 0.5), (1.0, 2.0), (4.0, 3.0))]
-    points += [point(9.0, 3.0, readers=r, wait_us=10_000) for r in (0.0, 4.0)]
-    quick, slow = concluded("ticket", points, seed=1).over_readers
-    assert (quick.wins, quick.low_per_vote, quick.high_per_vote) == ("from", 0.0, pytest.approx(1))
-    assert quick.results_per_vote == pytest.approx(1 / 3)  # a quarter of all requests
-    assert (slow.wins, slow.commit_wait_us) == ("always", 10_000)
-    rows = break_even_rows(concluded("ticket", points, seed=1))
-    assert [row.wins for row in rows[-2:]] == [
-        "from 25 % (0.33 a vote)",
-        "at every share of results pages that was tried",
-    ]
-
-
-def test_a_point_of_which_the_loser_was_not_saturated_decides_nothing() -> None:
-    points = [point(1.0, 0.5), point(4.0, 2.0, undecided=True), point(16.0, 0.5)]
-    (line,) = concluded("ticket", points, seed=1).over_commits
-    assert (line.wins, line.low_ms, line.high_ms) == ("never", pytest.approx(16), None)
-    assert concluded("ticket", [point(4.0, 2.0, undecided=True)], seed=1).over_commits == ()
-
-    def took(acknowledged_per_s: float, of: float) -> StepResult:
-        return msgspec.structs.replace(STEP, acknowledged_per_s=acknowledged_per_s, rate_per_s=of)
-
-    starved = msgspec.structs.replace(took(200, of=400), reasons=("starved",))
-    assert not Pair(took(99, of=100), took(200, of=400)).decides
-    assert not Pair(took(99, of=200), starved).decides
-    assert Pair(took(99, of=200), took(399, of=400)).decides
-    assert Pair(took(0, of=100), took(50, of=400)).advantage == 250  # one vote in five seconds
-
-
-def test_every_setting_is_tried_once_and_then_the_closest_races_again() -> None:
-    def pair(ratio: float) -> Pair:
-        return Pair(STEP, msgspec.structs.replace(STEP, acknowledged_per_s=399.0 * ratio))
-
-    pairs: dict[Setting, list[Pair]] = {}
-    for number, setting in enumerate(GRID):
-        assert next_of(pairs) == setting
-        pairs[setting] = [pair(2.0 if number != 5 else 1.1)]
-    assert next_of(pairs) == GRID[5]
-    pairs[GRID[5]] *= 2
-    assert next_of(pairs) == GRID[0]
-    assert next_of({setting: [pair(2.0)] * 5 for setting in GRID}) is None
-
-
-def cell(patience_s: float, stall_s: float, lost: int, rate_per_s: float = 100.0) -> PatienceCell:
-    return PatienceCell(
-        patience_s=patience_s,
-        stall_s=stall_s,
-        rate_per_s=rate_per_s,
-        lost=lost,
-        lost_most=lost,
-        takeovers=1,
-        trials=1,
-        simulated=True,
-    )
-
-
-GRID_OF_CELLS = [
-    *(cell(0.5, 0.3, 0), cell(1, 0.3, 0), cell(2, 0.3, 0), cell(4, 0.3, 0)),
-    *(cell(0.5, 1.2, 3), cell(1, 1.2, 2), cell(2, 1.2, 0), cell(4, 1.2, 0)),
-    *(cell(0.5, 2.4, 0), cell(1, 2.4, 5), cell(2, 2.4, 1), cell(4, 2.4, 0)),
-]
-WANTED = [Cell(each.patience_s, each.stall_s, each.rate_per_s) for each in GRID_OF_CELLS]
-
-
-def test_a_patience_is_recommended_only_if_no_longer_one_lost_a_vote() -> None:
-    found = summarised(GRID_OF_CELLS, WANTED)
-    assert (found.recommended_s, found.never_below_s) == (4, 2)
-    assert found.shortest_harmful_stall_s == 1.2
-    assert patience_sentence(found) == (
-        "From 4 s on, no stall of up to 2.4 s lost a vote, in 3 simulated stalls. "
-        "Never less than 2 s: then even a stall of 1.2 s loses some."
-    )
-
-
-def test_without_any_loss_every_patience_will_do_and_with_too_many_none() -> None:
-    lossless = [cell(0.5, 0.3, 0), cell(1, 0.3, 0)]
-    wanted = [Cell(0.5, 0.3, 100.0), Cell(1, 0.3, 100.0)]
-    found = summarised(lossless, wanted)
-    assert (found.recommended_s, found.never_below_s) == (0.5, None)
-    lossy = summarised([cell(0.5, 0.3, 1), cell(1, 0.3, 2)], wanted)
-    assert (lossy.recommended_s, lossy.never_below_s) == (None, None)
-
-
-def test_what_a_missing_cell_leaves_open_is_not_recommended_and_no_line() -> None:
-    without = [each for each in GRID_OF_CELLS if (each.patience_s, each.stall_s) != (4, 1.2)]
-    found = summarised(without, WANTED)
-    assert (found.recommended_s, found.never_below_s) == (None, 2)
-    assert patience_sentence(found).endswith("Only 11 of 12 cells could be simulated in time.")
-    without = [each for each in GRID_OF_CELLS if (each.patience_s, each.stall_s) != (1, 0.3)]
-    found = summarised(without, WANTED)  # a shorter stall than 1.2 s may do harm, too
-    assert (found.recommended_s, found.never_below_s) == (4, None)
-
-
-def test_a_cell_is_the_mean_of_its_trials_and_the_measured_stand_beside_the_simulated() -> None:
-    losses = [Loss(CELLS[0], lost, lost, simulated=True) for lost in (0, 3, 0)]
-    simulated, measured = mapped([*losses, Loss(CELLS[0], 1, 1, simulated=False)]).cells
-    assert (simulated.lost, simulated.lost_most, simulated.trials) == (1.0, 3, 3)
-    assert (measured.lost, measured.trials, measured.simulated) == (1.0, 1, False)
+from tests.studied import MODE, RESULT, STEP, point
 
 
 def law(single: float, contention: float, coherency: float, noise: float = 0.0) -> ModeScaling:

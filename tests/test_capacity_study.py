@@ -23,7 +23,7 @@ from harness.errors import Exit, Interrupted, PlanError, PollstormError, Service
 from harness.modes.mode import Mode, find_mode
 from harness.plan import Plan, TargetPlan
 from harness.services.targets import Existing
-from tests.test_capacity import RESULT, STEP
+from tests.studied import RESULT, STEP
 
 CEILING_PER_S = 10_000.0
 TAKES_PER_S = 700.0
