@@ -73,6 +73,25 @@ def test_what_is_known_when_a_check_is_interrupted_is_kept_and_not_called_passed
     assert annotations(kept) == [f"::warning title=pollstorm check::{why}"]
 
 
+def test_a_history_that_can_no_longer_be_written_does_not_hide_the_verdict(
+    result: CheckResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "checks.jsonl"
+
+    def growing(*_: object) -> Iterator[dict[str, ModeCheck]]:
+        file.unlink()
+        file.mkdir()
+        yield result.modes
+
+    here = Version("working copy", "def5678", tmp_path)
+    monkeypatch.setattr("harness.cli.check.check_versions", growing)
+    monkeypatch.setattr("harness.cli.check.working_copy", lambda: here)
+    flags = ("--calibrate", "--out", str(tmp_path / "out"), "--history", str(file))
+    told = invoked("check", *flags)
+    assert told.return_value == Exit.BROKEN_PROMISE
+    assert f"pollstorm: --history {file}: Is a directory" in told.output
+
+
 def test_one_failed_mode_fails_the_check(result: CheckResult) -> None:
     assert (result.verdict, result.exit_code) == ("failed", Exit.BROKEN_PROMISE)
 

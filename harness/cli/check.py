@@ -141,7 +141,10 @@ def check(
         kind = type(stopped) if isinstance(stopped, PollstormError) else PollstormError
         raise kind(f"{_said(stopped)}; what is known so far is in {out}") from stopped
     if history_file:
-        history.append(history_file, result)
+        try:
+            history.append(history_file, result)
+        except PlanError as error:  # a disk that has filled up; the verdict does not hang on that
+            click.echo(f"pollstorm: {error}", err=True)
     return result.exit_code
 
 
