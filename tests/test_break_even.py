@@ -32,7 +32,7 @@ def test_the_break_even_is_looked_for_over_the_share_of_readers_at_each_commit_l
     rows = break_even_rows(concluded("ticket", points, seed=1))
     assert [row.wins for row in rows[-2:]] == [
         "from 25 % (0.33 a vote)",
-        "at every share of results pages that was tried",
+        "at every share of results pages where it was decided",
     ]
 
 

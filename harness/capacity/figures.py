@@ -66,6 +66,7 @@ def _capacities(result: CapacityResult) -> Shown:
             axes.annotate(
                 enclosed(bounds), (end, place), xytext=(6, 0), textcoords="offset points",
                 va="center", color=INK.light, bbox={"facecolor": PAPER.light, "lw": 0, "pad": 0.5},
+                zorder=4,  # before the forecast's line
             )  # fmt: skip
         if result.forecast_per_s is not None:
             axes.axvline(result.forecast_per_s, color=INK.light, lw=0.9, ls=(0, (4, 1.5)), zorder=3)

@@ -107,8 +107,8 @@ def break_even_rows(found: BreakEven) -> list[Row]:
 
 def _wins(wins: Wins, what: str, at: str | None) -> str:
     told = {
-        "always": f"at every {what} that was tried",
-        "never": f"at no {what} that was tried",
+        "always": f"at every {what} where it was decided",
+        "never": f"at no {what} where it was decided",
         "varies": f"at some: the lead changes more than once over the {what}",
         "from": f"from {at}",
         "up-to": f"up to {at}",
