@@ -18,7 +18,6 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median, stdev
-from time import perf_counter, sleep
 from typing import Final
 
 import msgspec
@@ -50,7 +49,6 @@ FIGURE_OF: Final = {"waits": "p50", "computes": "cpu"}  # which it makes a tenth
 IMPORTS: Final = (
     "from time import sleep as _sleep\nfrom time import thread_time_ns as _thread_time_ns\n"
 )
-NAPS: Final = 1000  # to know how late a sleeper wakes
 
 
 def main(arguments: list[str]) -> int:
@@ -134,21 +132,9 @@ def slow_down(clone: Path, kind: str, usual: dict[str, Timed]) -> None:
         sys.exit(f"{VOTES} has changed: where a vote is accepted is no longer found")
     seconds = SLOWER * usual[FIGURE_OF[kind]].baseline_ms / 1000
     print(f"{kind}: each vote for {seconds * 1e6:.0f} µs", flush=True)
-    if kind == "waits":
-        seconds = max(0.0, seconds - late_s(seconds))
     body = BODIES[kind].format(s=seconds)
     head, _, tail = text.replace(BEFORE, body + BEFORE).partition("\nimport falcon")
     file.write_text(f"{head}\n{IMPORTS}import falcon{tail}", encoding="utf-8")
-
-
-def late_s(nap_s: float) -> float:
-    """By how much more than such a nap a sleeper sleeps here, in seconds; the median."""
-    late = []
-    for _ in range(NAPS):
-        began = perf_counter()
-        sleep(nap_s)
-        late.append(perf_counter() - began - nap_s)
-    return median(late)
 
 
 def summary(found: dict[str, list[CheckResult]]) -> int:
