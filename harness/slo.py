@@ -1,30 +1,35 @@
 """Service level objectives: a figure of a result, a comparison, a bound."""
 
 import difflib
+import operator
 import re
-from collections.abc import Iterable
-from typing import Final, Literal
+from collections.abc import Callable, Iterable
+from typing import Final
 
 import msgspec
 
 from harness.errors import PlanError
+
+COMPARISONS: Final[dict[str, Callable[[float, float], bool]]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "=": operator.eq,
+}
 
 
 class Slo(msgspec.Struct, frozen=True):
     """A threshold, as in `p99<250ms`: figure, comparison, bound in the figure's own unit."""
 
     figure: str
-    comparison: Literal["<", "<=", "="]
+    comparison: str  # one of COMPARISONS
     bound: float
     text: str
 
     def holds(self, value: float | None) -> bool:
         """Whether a measured value keeps it; no value keeps nothing."""
-        if value is None:
-            return False
-        if self.comparison == "<":
-            return value < self.bound
-        return value <= self.bound if self.comparison == "<=" else value == self.bound
+        return value is not None and COMPARISONS[self.comparison](value, self.bound)
 
 
 SLO_FIGURES: Final = {
@@ -41,7 +46,7 @@ SLO_FIGURES: Final = {
     "unsent": "accounts",
     "acknowledged_per_s": "rates_per_s",
 }
-_SLO: Final = re.compile(r"\s*([a-z0-9_]+)\s*(<=|<|=)\s*([0-9.]+)\s*(ms|s|/s)?\s*")
+_SLO: Final = re.compile(r"\s*([a-z0-9_]+)\s*([<>]=?|=)\s*([0-9.]+)\s*(ms|s|/s)?\s*")
 _UNIT_OF: Final = {"latency_ms": "ms", "counted_after_s": "s", "rates_per_s": "/s"}
 
 
@@ -52,7 +57,10 @@ def parse_slo(text: str) -> Slo:
         raise PlanError(f"SLO {text!r}: write figure<bound, for example 'p99<250ms' or 'lost=0'")
     figure, comparison, number, unit = match.groups()
     if figure not in SLO_FIGURES:
-        raise PlanError(f"SLO {text!r}: no figure {figure!r}{nearest(figure, SLO_FIGURES)}")
+        raise PlanError(
+            f"SLO {text!r}: no figure {figure!r}{nearest(figure, SLO_FIGURES)}; "
+            f"known: {', '.join(SLO_FIGURES)}"
+        )
     try:
         bound = float(number)
     except ValueError:
@@ -67,7 +75,7 @@ def parse_slo(text: str) -> Slo:
         if factor is None:
             raise PlanError(f"SLO {text!r}: {figure} is given in {wanted}, not {unit}")
         bound *= factor
-    return Slo(figure, comparison, bound, text.replace(" ", ""))  # type: ignore[arg-type]
+    return Slo(figure, comparison, bound, text.replace(" ", ""))
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

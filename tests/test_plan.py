@@ -88,7 +88,8 @@ def test_an_unknown_scenario_names_the_nearest():
 @pytest.mark.parametrize(
     ("text", "figure", "bound"),
     [("p99<250ms", "p99", 250.0), ("p99 < 0.25s", "p99", 250.0), ("lost=0", "lost", 0.0),
-     ("counted_p99<=5s", "counted_p99", 5.0)],
+     ("counted_p99<=5s", "counted_p99", 5.0),
+     ("acknowledged_per_s>=300/s", "acknowledged_per_s", 300.0)],
 )  # fmt: skip
 def test_thresholds_are_read_in_the_figures_own_unit(text: str, figure: str, bound: float):
     slo = parse_slo(text)
@@ -96,7 +97,8 @@ def test_thresholds_are_read_in_the_figures_own_unit(text: str, figure: str, bou
 
 
 @pytest.mark.parametrize(
-    "text", ["p99<250", "p99", "p98<3ms", "lost<3ms", "p99<x", "counted_p99<3/s", "p99<1.2.3"]
+    "text",
+    ["p99<250", "p99", "p98<3ms", "lost<3ms", "p99<x", "counted_p99<3/s", "p99<1.2.3", "p99=>3ms"],
 )
 def test_a_threshold_that_says_nothing_is_refused(text: str):
     with pytest.raises(PlanError, match="SLO"):
@@ -108,3 +110,5 @@ def test_a_threshold_without_a_measured_value_does_not_hold():
     assert parse_slo("p99<250ms").holds(249.9)
     assert not parse_slo("p99<250ms").holds(250.0)
     assert parse_slo("lost=0").holds(0)
+    assert parse_slo("acknowledged_per_s>=300/s").holds(300.0)
+    assert not parse_slo("acknowledged_per_s>300/s").holds(300.0)

@@ -7,7 +7,7 @@ from harness.errors import Exit
 from harness.fault import amounts_to
 from harness.report.notation import count, number, share, times
 from harness.result import Accounts, FaultRecord, ModeResult, RunResult, SloResult
-from harness.slo import SLO_FIGURES
+from harness.slo import SLO_FIGURES, parse_slo
 
 VOTES_WORD: Final = {"kept": "Votes kept", "lost": "Votes lost", "unknown": "Votes unknown"}
 MEASUREMENT_WORD: Final = {"sound": "Measurement sound", "invalid": "Measurement invalid"}
@@ -211,8 +211,8 @@ def slo_sentence(slo: SloResult) -> str:
 
 def slo_value(slo: SloResult) -> str:
     """What was measured, in the figure's own notation: a number of votes has no decimals."""
-    figure = slo.text.partition("<")[0].partition("=")[0].strip()
-    return (count if SLO_FIGURES.get(figure) == "accounts" else number)(slo.value)
+    is_count = SLO_FIGURES[parse_slo(slo.text).figure] == "accounts"
+    return (count if is_count else number)(slo.value)
 
 
 def fault_sentence(fault: FaultRecord) -> str:
