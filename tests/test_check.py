@@ -73,23 +73,49 @@ def test_what_is_known_when_a_check_is_interrupted_is_kept_and_not_called_passed
     assert annotations(kept) == [f"::warning title=pollstorm check::{why}"]
 
 
-def test_a_history_that_can_no_longer_be_written_does_not_hide_the_verdict(
-    result: CheckResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("flag", "name"), [("--history", "checks.jsonl"), ("--out", "out/check.json")]
+)
+def test_what_can_no_longer_be_written_does_not_hide_the_verdict(
+    flag: str,
+    name: str,
+    result: CheckResult,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    file = tmp_path / "checks.jsonl"
+    named = {"--history": tmp_path / "checks.jsonl", "--out": tmp_path / "out"}
+    file = tmp_path / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(b"")
 
     def growing(*_: object) -> Iterator[dict[str, ModeCheck]]:
-        file.unlink()
+        file.unlink(missing_ok=True)
         file.mkdir()
         yield result.modes
 
     here = Version("working copy", "def5678", tmp_path)
     monkeypatch.setattr("harness.cli.check.check_versions", growing)
     monkeypatch.setattr("harness.cli.check.working_copy", lambda: here)
-    flags = ("--calibrate", "--out", str(tmp_path / "out"), "--history", str(file))
-    told = invoked("check", *flags)
+    told = invoked("check", "--calibrate", *(f"{key}={path}" for key, path in named.items()))
     assert told.return_value == Exit.BROKEN_PROMISE
-    assert f"pollstorm: --history {file}: Is a directory" in told.output
+    assert f"pollstorm: {flag} {named[flag]}: Is a directory" in told.output
+    assert "Failed." in told.output
+
+
+def test_nothing_of_an_earlier_check_is_taken_for_the_one_that_did_not_come_so_far(
+    result: CheckResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def begun(*_: object) -> Iterator[dict[str, ModeCheck]]:
+        assert list(tmp_path.glob("*.*")) == []
+        yield result.modes
+
+    (tmp_path / "junit.xml").write_bytes(b"of the last one")
+    monkeypatch.setattr("harness.cli.check.check_versions", begun)
+    monkeypatch.setattr(
+        "harness.cli.check.working_copy", lambda: Version("working copy", "def5678", tmp_path)
+    )
+    invoked("check", "--calibrate", "--out", str(tmp_path))
+    assert len(list(tmp_path.glob("*.*"))) == 3
 
 
 def test_one_failed_mode_fails_the_check(result: CheckResult) -> None:
@@ -178,6 +204,16 @@ def test_a_baseline_that_the_check_itself_would_replace_is_refused(
     assert CheckResult.from_json(file.read_bytes()) == result
 
 
+def test_a_baseline_whose_counts_are_not_all_there_is_refused(
+    result: CheckResult, tmp_path: Path
+) -> None:
+    file = tmp_path / "baseline.json"
+    modes = {name: msgspec.structs.replace(mode, counts={}) for name, mode in result.modes.items()}
+    file.write_bytes(msgspec.json.encode(msgspec.structs.replace(result, modes=modes)))
+    with pytest.raises(PlanError, match="its counts of direct are not all there"):
+        invoked("check", "--baseline", str(file), "--out", str(tmp_path / "out"))
+
+
 def test_outside_a_checkout_there_is_nothing_to_compare(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -245,6 +281,8 @@ def test_an_unknown_commit_is_refused(reference: str, supervisor: Supervisor) ->
         (["--calibrate", "--modes", ","], "at least one"),
         (["--baseline", "missing.json"], "missing.json"),
         (["--baseline", __file__], "no check.json"),
+        (["--baseline", "x", "--pairs", "40"], "--pairs: with --baseline only counts"),
+        (["--baseline", "x", "--margin", "cpu=3%"], "--margin cpu: with --baseline only counts"),
     ],
 )
 def test_flags_that_make_no_sense_are_refused(arguments: list[str], why: str) -> None:

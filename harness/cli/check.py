@@ -10,6 +10,7 @@ from typing import Final
 
 import click
 import msgspec
+from click.core import ParameterSource
 from rich.console import Console
 from rich.table import Table
 
@@ -17,8 +18,9 @@ from harness.cli.progress import Audience, print_json
 from harness.cli.run import repeat_command
 from harness.errors import PlanError, PollstormError
 from harness.gate import history
-from harness.gate.check import MARGINS, Order, check_counts, starts_of
+from harness.gate.check import COUNTED, MARGINS, Order, check_counts, starts_of
 from harness.gate.check import check as check_versions
+from harness.gate.duet import SIDES
 from harness.gate.outcome import SCHEMA_VERSION, CheckResult, Side
 from harness.gate.outputs import annotations, junit, markdown, reasons, rows, sentence
 from harness.gate.versions import checked_out, working_copy
@@ -31,6 +33,8 @@ from harness.slo import nearest
 MARGIN: Final = re.compile(r"([a-z0-9_]+)=(\d+(?:\.\d+)?)(%?)")
 STEP_SUMMARY: Final = "GITHUB_STEP_SUMMARY"
 ANNOTATED: Final = "GITHUB_ACTIONS"
+OF_THE_DUET: Final = ("pairs", "rate", "seed")  # flags that say nothing of counts
+FILES: Final = ("check.json", "junit.xml", "summary.md")
 STYLES: Final = {"passed": "green", "failed": "red", "inconclusive": "yellow"}
 EPILOG: Final = """\b
 Examples:
@@ -95,6 +99,8 @@ def check(
     if not wanted:
         raise PlanError("--modes: name at least one, for example direct")
     order = Order(wanted, pairs, rate, margins_of(margins), seed, starts_of(wanted))
+    if baseline:
+        _require_counts_alone(margins)
     stored = _stored(baseline, wanted, out) if baseline else None
     console, begun_s = Audience(stderr=as_json), monotonic()
     started_utc = datetime.now(UTC).isoformat(timespec="seconds")
@@ -134,23 +140,33 @@ def check(
         stopped = error
     took_s = round(monotonic() - begun_s, 1)
     result = msgspec.structs.replace(result, took_s=took_s, stopped_by=_said(stopped))
-    _write(out, result)
-    _tell(result, out, console, as_json=as_json)
+    unwritten = _write(out, result)
+    _tell(result, console, as_json=as_json)
     _publish(result)
+    if unwritten:  # a disk that has filled up; the verdict does not hang on that
+        click.echo(f"pollstorm: --out {out}: {unwritten.strerror}; nothing is kept there", err=True)
+    elif not as_json:
+        console.print(f"\nCheck: {out}", soft_wrap=True, highlight=False)
     if stopped:
         kind = type(stopped) if isinstance(stopped, PollstormError) else PollstormError
-        raise kind(f"{_said(stopped)}; what is known so far is in {out}") from stopped
+        kept = "" if unwritten else f"; what is known so far is in {out}"
+        raise kind(f"{_said(stopped)}{kept}") from stopped
     if history_file:
         try:
             history.append(history_file, result)
-        except PlanError as error:  # a disk that has filled up; the verdict does not hang on that
+        except PlanError as error:  # likewise
             click.echo(f"pollstorm: {error}", err=True)
     return result.exit_code
 
 
 def margins_of(texts: tuple[str, ...]) -> dict[str, float]:
     """`p50=5%,cpu=3%` on top of the usual ones. Raises PlanError."""
-    margins = dict(MARGINS)
+    return MARGINS | margins_given(texts)
+
+
+def margins_given(texts: tuple[str, ...]) -> dict[str, float]:
+    """`p50=5%,cpu=3%`. Raises PlanError."""
+    margins: dict[str, float] = {}
     for text in (part.strip() for each in texts for part in each.split(",") if part.strip()):
         match = MARGIN.fullmatch(text)
         if not match:
@@ -205,18 +221,26 @@ def _said(error: Exception | None) -> str:
     return (error.strerror or str(error)) if isinstance(error, OSError) else str(error or "")
 
 
-def _write(out: Path, result: CheckResult) -> None:
-    write_atomically(out / "check.json", msgspec.json.format(msgspec.json.encode(result)))
-    write_atomically(out / "junit.xml", junit(result))
-    write_atomically(out / "summary.md", markdown(result).encode())
+def _write(out: Path, result: CheckResult) -> OSError | None:
+    """Keep it in all forms; the error if that cannot be."""
+    try:
+        contents = (_encoded(result), junit(result), markdown(result).encode())
+        for name, content in zip(FILES, contents, strict=True):
+            write_atomically(out / name, content)
+    except OSError as error:
+        return error
+    return None
 
 
-def _tell(result: CheckResult, out: Path, console: Console, *, as_json: bool) -> None:
+def _encoded(result: CheckResult) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(result))
+
+
+def _tell(result: CheckResult, console: Console, *, as_json: bool) -> None:
     if as_json:
-        print_json((out / "check.json").read_bytes())
-        return
-    print_check(result, console)
-    console.print(f"\nCheck: {out}", soft_wrap=True, highlight=False)
+        print_json(_encoded(result))
+    else:
+        print_check(result, console)
 
 
 def _publish(result: CheckResult) -> None:
@@ -233,14 +257,31 @@ def _publish(result: CheckResult) -> None:
 
 
 def _logs(out: Path) -> Path:
+    """A folder for logs, with nothing of an earlier check in it or beside it. Raises PlanError."""
     logs = out / "logs"
     try:
         logs.mkdir(parents=True, exist_ok=True)
-        for old in logs.glob("*.log"):
-            old.unlink()
+        for old in (*logs.glob("*.log"), *(out / name for name in FILES)):
+            old.unlink(missing_ok=True)
     except OSError as error:
         raise PlanError(f"--out {out}: {error.strerror}; name a folder of yours") from error
     return logs
+
+
+def _require_counts_alone(margins: tuple[str, ...]) -> None:
+    """Raises PlanError for a flag that would guard times, of which a baseline has none."""
+    context = click.get_current_context()
+    given = [
+        f"--{name}"
+        for name in OF_THE_DUET
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    ]
+    given += [f"--margin {name}" for name in margins_given(margins) if name not in COUNTED]
+    if given:
+        raise PlanError(
+            f"{given[0]}: with --baseline only counts are compared; leave it away, "
+            "or compare times by --against GIT_REF"
+        )
 
 
 def _stored(path: Path, modes: list[str], out: Path) -> CheckResult:
@@ -260,4 +301,7 @@ def _stored(path: Path, modes: list[str], out: Path) -> CheckResult:
         if mode not in stored.modes:
             known = ", ".join(stored.modes) or "none: it was stopped"
             raise PlanError(f"--baseline {path}: that check has no mode {mode}; it has {known}")
+        found = stored.modes[mode]
+        if found.counts.keys() != set(COUNTED) or not found.votes.keys() >= set(SIDES):
+            raise PlanError(f"--baseline {path}: its counts of {mode} are not all there")
     return stored
