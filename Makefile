@@ -8,7 +8,7 @@ STAMP := .venv/installed
 export LC_ALL := C.UTF-8
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: help setup services perl demo test conformance overload fuzz survival matrix lint bench bench-long clean
+.PHONY: help setup services perl browser demo test conformance overload fuzz survival matrix lint bench bench-long clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -38,7 +38,11 @@ perl:
 		.ci/install-missing perl-cache-memcached:libcache-memcached-perl || \
 		echo "without it the tests with a client in Perl are skipped" >&2
 
-test: setup perl ## the whole test suite, real services included
+browser:
+	@.ci/install-missing chromium:chromium || \
+		echo "without it the tests that look at pages are skipped" >&2
+
+test: setup perl browser ## the whole test suite, real services included
 	$(BIN)/pytest
 
 conformance: setup ## simulated memcached and database against the real ones, 100,000 commands

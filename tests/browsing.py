@@ -1,14 +1,13 @@
 """What the tests share that look at pages in a browser."""
 
-from pathlib import Path
-
 import pytest
 
-CHROMIUM = Path("/usr/bin/chromium")
+from harness.services.programs import CHROMIUM
+
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 needs_chromium = [
     pytest.mark.browser,
-    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"{CHROMIUM} is missing"),
+    pytest.mark.skipif(not CHROMIUM.find(), reason=f"{CHROMIUM.name} is missing"),
 ]
 LEAST_CONTRAST = 4.5  # WCAG 2.2, AA, 1.4.3
 

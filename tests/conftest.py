@@ -14,7 +14,8 @@ from harness.plan import DatabasePlan, Deployment, MemcachedPlan
 from harness.services.mariadb import MariadbServer, start_mariadb
 from harness.services.memcached import MemcachedServer, start_memcached
 from harness.services.processes import Supervisor
-from tests.browsing import ARGUMENTS, CHROMIUM
+from harness.services.programs import CHROMIUM
+from tests.browsing import ARGUMENTS
 from tests.deployed import PLAN, POLL
 from tests.fake_site import FakeSite, Reply
 
@@ -111,7 +112,7 @@ def serve() -> Iterator[Callable[[Reply], FakeSite]]:
 def browser() -> Iterator[Browser]:
     """The system's Chromium."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM.require(), args=ARGUMENTS)
         yield browser
         browser.close()
 

@@ -60,6 +60,9 @@ def pollstorm() -> None:
 
 def main() -> None:
     """Entry point. Every expected failure is one line on stderr and an exit code."""
+    if sys.platform != "linux":
+        click.echo("pollstorm: runs on Linux only; elsewhere: docs/compose.md", err=True)
+        sys.exit(Exit.USAGE)
     for number in (signal.SIGTERM, signal.SIGHUP):  # until a verb has its own way to end
         signal.signal(number, signal.default_int_handler)
     try:

@@ -167,5 +167,5 @@ def _open_files() -> Finding:
 def _chromium() -> Finding:
     if path := CHROMIUM.find():
         return Finding(State.OK, CHROMIUM.name, path)
-    advice = f"apt-get install {CHROMIUM.package}; only tests of the report page need it"
+    advice = f"apt-get install {CHROMIUM.package}; only tests that look at pages need it"
     return Finding(State.WEAK, CHROMIUM.name, "not found", advice)
