@@ -24,6 +24,7 @@ NotNegative = Annotated[float, Meta(ge=0, le=MOST)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Count = Annotated[int, Meta(ge=1)]
 Processes = Annotated[int, Meta(ge=1, le=64)]
+SiteProcesses = Annotated[int, Meta(ge=1, le=4096)]  # that many are only ever simulated
 Threads = Annotated[int, Meta(ge=1, le=512)]
 
 
@@ -76,7 +77,7 @@ class Voters(_Section, frozen=True):
 class Site(_Section, frozen=True):
     """The vote server: so many processes, each of which works on so many requests at a time."""
 
-    workers: Processes = 2
+    workers: SiteProcesses = 2
     threads: Threads = 16
     # Requests that wait, per worker; more are refused. Two workers so stand a stall as long as the
     # queue's patience at nearly 1,000 votes/s; a thread for each takes 0.1 MiB once it is needed.

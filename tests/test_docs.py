@@ -5,11 +5,16 @@ import shlex
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
 
-from harness.cli import pollstorm
+from harness.cli import VERBS, pollstorm
+from harness.cli.options import changes_of
+from harness.cli.run import plan_of
+from harness.errors import PlanError
+from harness.plan import known_scenarios
 
 ROOT = Path(__file__).parent.parent
 DOCS = sorted((ROOT / "docs").glob("*.md"))
@@ -61,10 +66,20 @@ def _unknown_option(
     command: click.Command, context: click.Context, arguments: list[str]
 ) -> str | None:
     try:
-        command.make_parser(context).parse_args(arguments)
+        command.make_parser(context).parse_args(list(arguments))
+        if context.info_name in ("run", "simulate") and {*arguments} & {*known_scenarios()}:
+            _plan(command.make_context(context.info_name, list(arguments)).params)
     except click.UsageError as error:
         return error.format_message()
+    except PlanError as error:
+        return str(error)
     return None
+
+
+def _plan(flags: dict[str, Any]) -> None:
+    """Raises PlanError if there is none with these flags; a file of traffic is not read."""
+    if flags["traffic"] is None:
+        plan_of(flags["scenario"], flags, changes_of(flags, {"queue.queues": flags.get("shards")}))
 
 
 def _own_words(line: str) -> list[str]:
@@ -92,6 +107,17 @@ def test_links_lead_to_files_that_exist(page: Path) -> None:
 def test_commands_have_the_verbs_and_options_that_the_page_gives_them(page: Path) -> None:
     found = {" ".join(call): unknown_in_call(call) for call in calls(page.read_text(), "pollstorm")}
     assert {call: unknown for call, unknown in found.items() if unknown} == {}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_examples_of_a_verbs_help_are_valid(verb: str) -> None:
+    command = pollstorm.get_command(click.Context(pollstorm), verb)
+    assert command is not None
+    examples = re.findall(
+        r"^  pollstorm (.*)$", (command.epilog or "").replace("\\\n", " "), re.MULTILINE
+    )
+    found = {example: unknown_in_call(_own_words(example)) for example in examples}
+    assert {example: unknown for example, unknown in found.items() if unknown} == {}
 
 
 @every_page
@@ -140,6 +166,7 @@ def test_the_changelog_begins_with_what_is_not_released() -> None:
         "`pollstorm up --mode`",
         "`pollstorm polls crate town-hall`",
         "`pollstorm polls close town-hall --databse URL`",
+        "`pollstorm simulate controversial-poll --workers 100000`",
     ],
 )
 def test_a_wrong_command_is_found_however_it_is_written(line: str) -> None:

@@ -6,9 +6,7 @@ from harness.cli.options import changes_of, settings_of
 from harness.errors import PlanError
 from harness.plan import Plan, with_changes
 
-FLAGS = dict.fromkeys(
-    ("peak", "workers", "threads", "flushers", "remote", "listen", "repeat", "seed")
-)
+FLAGS = dict.fromkeys(("peak", "workers", "threads", "flushers", "repeat", "seed"))
 
 
 def test_values_are_written_as_in_toml_and_words_may_stand_bare():
@@ -43,6 +41,9 @@ def test_what_cannot_be_set_is_one_line_that_names_it(text: str, says: str):
 def test_two_flags_do_not_contradict_each_other():
     flags = FLAGS | {"slo": (), "workers": 3, "settings": ("site.workers=4",)}
     with pytest.raises(PlanError, match="another flag sets it too"):
-        changes_of(flags)
+        changes_of(flags, {})
+    remote = {"voters.generators": 2}
+    with pytest.raises(PlanError, match="another flag sets it too"):
+        changes_of(FLAGS | {"slo": (), "settings": ("voters.generators=3",)}, remote)
     with pytest.raises(PlanError, match="seed is given twice"):
         settings_of(["seed=1", "seed=2"])

@@ -19,13 +19,13 @@ from harness.cli.options import (
     database,
     existing_services,
     listen,
-    master_of,
     memcached,
     remote,
     set_besides,
     settings_of,
     target,
     target_changes,
+    worker_changes,
 )
 from harness.cli.progress import Audience, print_json, progress_on
 from harness.cli.run import KNOWN, repeat_command
@@ -128,8 +128,7 @@ def capacity(
         "memcached.daemons": len(existing.memcached) or None,
         "modes": [mode.strip() for mode in modes.split(",") if mode.strip()],
         "slo": list(slo),
-        "voters.generators": flags["remote"],
-        "voters.master": master_of(flags),
+        **worker_changes(flags["remote"], flags["listen"]),
         "site.workers": flags["workers"],
         "site.threads": flags["threads"],
         "seed": flags["seed"],

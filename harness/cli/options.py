@@ -2,7 +2,7 @@
 
 import os
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -82,8 +82,6 @@ OF_THE_PLAN: Final = (
         help="Trouble besides the scenario's; may be repeated. See docs/faults.md.",
     ),
     click.option("--no-faults", is_flag=True, help="Leave the scenario's own troubles away."),
-    remote,
-    listen,
     click.option("--repeat", type=int, metavar="N", help="Repetitions of each mode."),
     click.option("--slo", multiple=True, metavar="'p99<250ms'", help="Threshold; may be repeated."),
     click.option("--seed", type=int, metavar="N", help="Seed of arrivals, choices and voters."),
@@ -106,10 +104,10 @@ def plan_options(verb: Verb) -> Verb:
     return verb
 
 
-def changes_of(flags: dict[str, Any], **more: Any) -> dict[str, Any]:
+def changes_of(flags: dict[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
     """What the flags change, by the plan's dotted keys; None where a flag was not given.
 
-    `more`: what a verb's own flags change, with `__` for the dot.
+    `more`: what a verb's own flags change.
     Raises PlanError for a `--set` that cannot be read, or that another flag contradicts.
     """
     changes: dict[str, Any] = {
@@ -117,12 +115,10 @@ def changes_of(flags: dict[str, Any], **more: Any) -> dict[str, Any]:
         "site.workers": flags["workers"],
         "site.threads": flags["threads"],
         "flusher.processes": flags["flushers"],
-        "voters.generators": flags["remote"],
-        "voters.master": master_of(flags),
         "repeat": flags["repeat"],
         "seed": flags["seed"],
         "slo": list(flags["slo"]) or None,
-        **{key.replace("__", "."): value for key, value in more.items()},
+        **more,
     }
     return set_besides(changes, flags["settings"])
 
@@ -136,15 +132,15 @@ def set_besides(changes: dict[str, Any], texts: Sequence[str]) -> dict[str, Any]
     return changes | settings
 
 
-def master_of(flags: dict[str, Any]) -> str | None:
-    """Where workers are waited for, if there are to be any. Raises PlanError."""
-    if flags["remote"] is None:
-        if flags["listen"] is not None:
+def worker_changes(remote: int | None, listen: str | None) -> dict[str, Any]:
+    """What `--remote` and `--listen` change in a plan. Raises PlanError."""
+    if remote is None:
+        if listen is not None:
             raise PlanError("--listen is for --remote N; say how many workers will come")
-        return None
-    address: str = flags["listen"] or MASTER
+        return {}
+    address = listen or MASTER
     host_of(address, "--listen")
-    return address
+    return {"voters.generators": remote, "voters.master": address}
 
 
 def settings_of(texts: Sequence[str]) -> dict[str, Any]:

@@ -16,10 +16,13 @@ from harness.cli.options import (
     changes_of,
     database,
     existing_services,
+    listen,
     memcached,
     plan_options,
+    remote,
     target,
     target_changes,
+    worker_changes,
 )
 from harness.cli.progress import Audience, print_json, progress_on
 from harness.cli.traffic import traffic_of
@@ -62,6 +65,8 @@ A flag that is not given leaves the scenario's own value.
 @click.command(epilog=EPILOG)
 @click.argument("scenario")
 @plan_options
+@remote
+@listen
 @memcached
 @database
 @allow_target
@@ -71,6 +76,8 @@ def run(
     scenario: str,
     out: Path | None,
     as_json: bool,
+    remote: int | None,
+    listen: str | None,
     memcached: str | None,
     database: str | None,
     allow_target: tuple[str, ...],
@@ -84,11 +91,12 @@ def run(
     reports/<UTC>-<scenario>/, and reports/latest points to the newest one.
     """
     existing = existing_services(memcached, database, allow_target)
-    daemons = len(existing.memcached) or None
-    changes = changes_of(flags)
-    changes.setdefault("memcached.daemons", daemons)
-    changes |= target_changes(target, ballots, allow_target)
-    plan = plan_of(scenario, flags, changes)
+    more = {
+        "memcached.daemons": len(existing.memcached) or None,
+        **worker_changes(remote, listen),
+        **target_changes(target, ballots, allow_target),
+    }
+    plan = plan_of(scenario, flags, changes_of(flags, more))
     console = Audience(stderr=as_json)
     with progress_on(console) as progress:
         command = repeat_command(sys.argv[1:])

@@ -72,7 +72,7 @@ def simulate(
     With --campaign nothing is reported but what went wrong: the plan of each such trial is written
     to --out (reports/), and `pollstorm simulate PLAN.toml` repeats it.
     """
-    plan = plan_of(scenario, flags, changes_of(flags, queue__queues=shards))
+    plan = plan_of(scenario, flags, changes_of(flags, {"queue.queues": shards}))
     times = service_times(calibrate)
     machine = Machine(times, cores or times.cores)
     if campaign:
