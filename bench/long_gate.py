@@ -4,7 +4,9 @@ So many checks of a version against itself, where each that fails is a false ala
 against a slowed version, where each that does not fail is a miss. Half of the slowed ones wait
 on each vote for a tenth of its median latency, the others compute on each vote for a tenth of its
 processor time: so either figure has to find what the other one hardly sees. A tenth of what the
-last check of equal versions measured: a machine's speed changes within the hour.
+last check of equal versions measured: a machine's speed changes within the hour. A wait is not
+simply added to the median, as others get on meanwhile: how much comes of one is learnt from the
+checks before.
 
 It all happens in clones of this repository, by the verb itself, so that a check goes the way that
 it goes for its users. It takes more than an hour. Each result is kept in `bench/gate-<kind>.jsonl`,
@@ -46,6 +48,7 @@ BODIES: Final = {
 """,
 }
 FIGURE_OF: Final = {"waits": "p50", "computes": "cpu"}  # which it makes a tenth larger
+LEAST_GAIN: Final = 0.5  # what noise may make of one check, so that nothing is asked to excess
 IMPORTS: Final = (
     "from time import sleep as _sleep\nfrom time import thread_time_ns as _thread_time_ns\n"
 )
@@ -63,6 +66,7 @@ def main(arguments: list[str]) -> int:
         if not timed(found["same"]):
             sys.exit("no times could be measured, so nothing is known to slow down: start it again")
         clones = {"same": clone}
+        gains: dict[str, list[float]] = {kind: [] for kind in BODIES}
         for kind in BODIES:
             clones[kind] = Path(folder) / kind
             run(["git", "clone", "--quiet", str(clone), str(clones[kind])])
@@ -70,8 +74,14 @@ def main(arguments: list[str]) -> int:
             # whichever is furthest behind, so that whatever is there when it is stopped is a sample
             kind = min(short, key=lambda kind: len(found[kind]) / wanted[kind])
             if kind in BODIES:
-                slow_down(clones[kind], kind, timed(found["same"])[-1])
-            found[kind].append(checked(clones[kind], kind, len(found[kind]) + 1))
+                aim_ms = SLOWER * timed(found["same"])[-1][FIGURE_OF[kind]].baseline_ms
+                asked_ms = aim_ms / median(gains[kind] or [1.0])
+                slow_down(clones[kind], kind, asked_ms / 1000)
+            result = checked(clones[kind], kind, len(found[kind]) + 1)
+            found[kind].append(result)
+            if kind in BODIES and (figures := result.modes[MODE].timed):
+                figure = figures[FIGURE_OF[kind]]
+                gains[kind].append(max(LEAST_GAIN, figure.change * figure.baseline_ms / asked_ms))
     return summary(found)
 
 
@@ -123,14 +133,13 @@ def changes(results: Sequence[CheckResult]) -> str:
     return ", ".join(said) or "no times"
 
 
-def slow_down(clone: Path, kind: str, usual: dict[str, Timed]) -> None:
-    """Let the clone's working copy do that in each vote, by a tenth of what is usual."""
+def slow_down(clone: Path, kind: str, seconds: float) -> None:
+    """Let the clone's working copy do that in each vote, for so long."""
     run(["git", "-C", str(clone), "checkout", "--quiet", "--", VOTES])
     file = clone / VOTES
     text = file.read_text(encoding="utf-8")
     if text.count(BEFORE) != 1:
         sys.exit(f"{VOTES} has changed: where a vote is accepted is no longer found")
-    seconds = SLOWER * usual[FIGURE_OF[kind]].baseline_ms / 1000
     print(f"{kind}: each vote for {seconds * 1e6:.0f} µs", flush=True)
     body = BODIES[kind].format(s=seconds)
     head, _, tail = text.replace(BEFORE, body + BEFORE).partition("\nimport falcon")
