@@ -1,7 +1,8 @@
 """One key that 64 processes miss at once, and what a hit costs: `get_or_set` and two others.
 
-Against the plain get, calculate and set of the post, and against dogpile.cache's `get_or_create`
-with its lock in memcached, over the same pymemcache. All three in turn, on one memcached.
+Against the plain get, calculate and set of the third post, and against dogpile.cache's
+`get_or_create` with its lock in memcached, over the same pymemcache. All three in turn, on one
+memcached.
 """
 
 import tempfile

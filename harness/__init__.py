@@ -31,6 +31,7 @@ step        of a capacity study: a trial at a constant rate, passed or failed by
 duet        two versions of this project at once under the same load, compared slice by slice
 target      a vote server of somebody else's, which is loaded and audited, not run
 worker      another machine that plays a share of the load; in `site.workers` a process of the site
+post        the first of the three blog posts that docs/design.md tells of: the queue of `classic`
 schedule    the order in which the commands of several processes happen; one that loses a vote is
             a *witness*
 fault       a trouble made on purpose; the *timetable* holds when, or at which step of a protocol

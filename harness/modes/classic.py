@@ -9,7 +9,7 @@ from harness.protocol.queue import Terms, VotingProtocol
 
 
 class Classic(ProtocolMode):
-    """Votes go into the blog post's queue."""
+    """Votes go into the post's queue."""
 
     name = "classic"
 

@@ -1,8 +1,9 @@
 """`ticket`: a queue on memcached without a lock; any number of flushers drain it.
 
-Promise: an acknowledged vote that memcached keeps is counted. What it forgets, in a wipe, for want
-of memory or with its process, is memcached's own loss. On several daemons with rehashing a key has
-no certain place, and there is no promise.
+Promise: an acknowledged vote is counted, unless a fault makes memcached forget it: a wipe, the end
+of its process, a squeeze of its memory. What memcached evicts without one is no excuse: it had
+too little memory. On several daemons with rehashing a key has no certain place, and there is no
+promise.
 """
 
 from harness.modes.protocol_mode import ProtocolMode

@@ -1,4 +1,6 @@
-"""The queue of the blog post, sentence by sentence, its faults kept: they are what is measured.
+"""The queue of the post, sentence by sentence, its faults kept: they are what is measured.
+
+docs/design.md, "Where it comes from", says what the post is.
 
 Theory of operation
     Three kinds of key under one prefix: `-lock`, `-curr` (the pointer: number of the last filled

@@ -2,8 +2,8 @@
 
 Each worker process has one small page, a memory-mapped file in `<folder>/metrics`, with a row of
 64-bit numbers for each of its threads. A thread writes only its own row, so nothing is locked
-and a request costs well under a microsecond, where prometheus-client's multiprocess values take
-several (docs/api.md has the figures). Anybody may read the pages without asking the site.
+and a request costs less than with prometheus-client's multiprocess values. Anybody may read the
+pages without asking the site.
 
 A worker holds a lock on its page for as long as it lives. What a dead worker counted still
 counts; what it had in flight does not.
