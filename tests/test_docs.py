@@ -25,7 +25,7 @@ FENCED = re.compile(r"^(```+).*?\n(.*?)^\1`*$", re.DOTALL | re.MULTILINE)
 INDENTED = re.compile(r"(?<=\n\n)(?:    .*\n)+")
 INLINE = re.compile(r"`([^`\n]+(?:\n[^`\n]+)?)`")
 LINK = re.compile(r"\]\(([^)\s]+)\)|^\[[^\]]+\]:\s*(\S+)|(?:src|href)=\"([^\"]+)\"", re.MULTILINE)
-ELSEWHERE = re.compile(r"[a-z]+:|#")
+ELSEWHERE = re.compile(r"[a-z]+:")
 # What stands before the program: a prompt, a path, variables.
 CALL = re.compile(r"^(?:\$ +)?(?:\w+=\S* +)*(?:\S+/)?(pollstorm|make)(?: (.*))?$")
 
@@ -98,9 +98,15 @@ def make_targets() -> set[str]:
 
 @every_page
 def test_links_lead_to_files_that_exist(page: Path) -> None:
-    found = [first or second or third for first, second, third in LINK.findall(_prose(page))]
-    paths = [link.partition("#")[0] for link in found if not ELSEWHERE.match(link)]
+    paths = [link.partition("#")[0] for link in links(page)]
     assert [path for path in paths if not (page.parent / path).exists()] == []
+
+
+@every_page
+def test_links_into_a_page_lead_to_a_heading_there(page: Path) -> None:
+    split = [link.partition("#") for link in links(page)]
+    aims = [(page.parent / path if path else page, anchor) for path, _, anchor in split if anchor]
+    assert [aim for aim in aims if aim[1] not in anchors(aim[0])] == []
 
 
 @every_page
@@ -188,6 +194,18 @@ def test_a_wrong_command_is_found_however_it_is_written(line: str) -> None:
 def test_a_right_command_is_left_alone_however_it_is_written(line: str) -> None:
     (call,) = calls(f"Text.\n\n{line}\n\nText.\n", "pollstorm")
     assert unknown_in_call(call) is None
+
+
+def links(page: Path) -> list[str]:
+    """Where the page leads to within the project."""
+    found = [first or second or third for first, second, third in LINK.findall(_prose(page))]
+    return [link for link in found if not ELSEWHERE.match(link)]
+
+
+def anchors(page: Path) -> set[str]:
+    """What stands for the page's headings in a link, as GitHub has it."""
+    headings = re.findall(r"^#+ (.*)$", FENCED.sub("", page.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
 
 
 def _prose(page: Path) -> str:
