@@ -23,7 +23,7 @@ SETTLED_S: Final = 2.5
 """In which a queue left in peace is drained for certain: some intervals, and a time-out."""
 FORGETTING: Final = ("wipe", "squeeze")
 DELAYS_S: Final = (0.002, 0.02, 0.1, 0.4)
-SHARES: Final = (0.0, 0.01, 0.1, 0.5)
+SHARES: Final = (None, 0.01, 0.1, 0.5)  # None: all
 
 
 def random_faults(

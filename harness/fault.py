@@ -34,9 +34,9 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     target: str = ""  # empty: the kind's first
     for_s: Seconds = 0.0  # how long it lasts
     step: str = ""  # of the target's protocol; empty: blindly, where the target has no own step
-    delay_s: Seconds = 0.0  # 0: the kind's own
+    delay_s: Seconds | None = None  # None: the kind's own
     jitter_s: Seconds = 0.0  # up to so much more or less than the delay
-    share: Share = 0.0  # of the requests; 0: all
+    share: Share | None = None  # of the requests; None: all
     direction: Literal["", "to", "from"] = ""  # seen from the client; empty: to the server
     modes: tuple[str, ...] = ()  # only in these; empty: in all modes that have the target
 
@@ -95,6 +95,9 @@ STEPS: Final[dict[str, tuple[str, ...]]] = {
 
 OPTIONS: Final[tuple[str, ...]] = ("delay_s", "jitter_s", "share", "direction")
 """Fields that only some kinds have."""
+
+AMOUNTS: Final = ("delay_s", "share")
+"""Of these: a fault with none of it would be no fault."""
 
 _FLAG: Final = re.compile(r"([a-z-]+)@(\S+)((?:\s+\S+=\S+)*)\s*")
 _WORDS: Final = {
@@ -181,6 +184,8 @@ def check_fault(fault: Fault, where: str) -> None:
     for option in OPTIONS:
         if getattr(fault, option) and option not in kind.options:
             raise PlanError(f"{where} does not heed {option}; leave it away")
+        if option in AMOUNTS and option in kind.options and getattr(fault, option) == 0:
+            raise PlanError(f"{where}: {option} must be above 0; leave it away for the usual")
 
 
 def describe(fault: Fault) -> str:

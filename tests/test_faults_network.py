@@ -38,7 +38,7 @@ def faults_at(target: str) -> list[Fault]:
     some += [
         Fault(kind=kind, target=target, at_s=0.0, for_s=FOR_S, share=share)
         for kind in ("drop-request", "drop-reply")
-        for share in (0.0, 0.3)
+        for share in (None, 0.3)
     ]
     return [*some, Fault(kind="cut", target=target, at_s=0.0, for_s=FOR_S, direction="from")]
 
