@@ -19,27 +19,6 @@ from tests.browsing import ARGUMENTS
 from tests.deployed import PLAN, POLL
 from tests.fake_site import FakeSite, Reply
 
-SERVICES = "services"
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With `-n 2 --dist loadgroup` one worker has all tests of real services, one after another.
-
-    They wait more than they compute, and what they measure bears no second one beside it. The
-    other worker has the rest of the machine meanwhile, for the tests that only compute.
-    """
-    if hasattr(config, "workerinput"):
-        for item in items:
-            if item.get_closest_marker(SERVICES):
-                item.add_marker(pytest.mark.xdist_group(SERVICES))
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """A test is named as it can be asked for, without its group."""
-    report.nodeid = report.nodeid.removesuffix(f"@{SERVICES}")
-
 
 @pytest.fixture(scope="session")
 def supervisor() -> Iterator[Supervisor]:

@@ -330,8 +330,3 @@ class Space:
     def is_inside(self, process: int, node: int) -> bool:
         """Whether the process certainly holds the lock."""
         return self.actors[process].nodes[node].inside
-
-    def vote_of(self, process: int) -> int | None:
-        """The vote that a process brings; None for a reader."""
-        actor = self.actors[process].actor
-        return actor.place if actor.role == WRITER else None

@@ -37,8 +37,3 @@ class Events:
             act()
             happened += 1
         return happened
-
-    @property
-    def is_over(self) -> bool:
-        """Whether nothing is left to happen."""
-        return not self._heap
