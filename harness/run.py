@@ -26,6 +26,7 @@ from harness.run_folder import RunFolder, write_atomically
 from harness.services.interruption import interruptible, uninterrupted
 from harness.services.memcached import require_answer, require_different
 from harness.services.processes import Supervisor
+from harness.services.stack import require_room
 from harness.services.targets import Existing
 from harness.trial import Progress, Stage
 
@@ -137,6 +138,8 @@ def _resolve(plan: Plan, existing: Existing) -> list[Mode]:
     workers can be waited for.
     """
     modes = modes_of(plan)
+    if not plan.target.url:
+        require_room(plan, existing)
     for mode in modes if existing.memcached else ():
         require_memcached(mode, len(existing.memcached), plan)
     for name in {name for fault in plan.faults for name in fault.modes}:

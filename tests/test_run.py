@@ -157,7 +157,7 @@ def test_a_finished_run_can_be_audited_and_reported_again(spike: tuple[Path, dic
 
 def test_the_command_that_repeats_the_run_can_be_pasted_and_shown_around():
     arguments = ["run", "a b", "--out", "x", "--out=y", "--database", "mysql://me:secret@h/x"]
-    assert repeat_command(arguments) == "pollstorm run 'a b' --database 'mysql://me:…@h/x'"
+    assert repeat_command(arguments) == "pollstorm run 'a b' --database 'mysql://me:***@h/x'"
 
 
 def test_a_run_folder_is_never_overwritten(spike: tuple[Path, dict[str, Any]]):
@@ -214,6 +214,7 @@ def test_a_missed_threshold_fails_the_run(saturated: "subprocess.CompletedProces
         (("controversial-poll", "--peak", "-5"), "arrivals.peak_per_s"),
         (("steady-trickle", "--duration", "0"), "--duration 0"),
         (("steady-trickle", "--workers", "0"), "site.workers"),
+        (("steady-trickle", "--workers", "40"), "database.max_connections is 600"),
         (("steady-trickle", "--slo", "p98<1ms"), "did you mean 'p9"),
         (("steady-trickle", "--memcached", "10.1.2.3:11211"), "--allow-target 10.1.2.3"),
         (("steady-trickle", "--database", "mysql://u:p@example.com/x"), "--allow-target"),

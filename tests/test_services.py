@@ -14,7 +14,7 @@ from pymemcache.client.base import Client
 from harness.cli.options import existing_services
 from harness.database.connections import connect
 from harness.errors import PlanError, ServiceError
-from harness.plan import DatabasePlan, MemcachedPlan
+from harness.plan import DatabasePlan, MemcachedPlan, Plan, Site
 from harness.services import ports
 from harness.services.cores import Cores, share_cores
 from harness.services.mariadb import MariadbServer, start_mariadb
@@ -23,9 +23,12 @@ from harness.services.ports import LOOPBACK, free_port, on_free_port, require_fr
 from harness.services.processes import Child, Supervisor
 from harness.services.programs import MEMCACHED
 from harness.services.restarts import LOOK_S, Restarts
+from harness.services.stack import require_room
 from harness.services.targets import Existing, require_loopback
 
 services = pytest.mark.services
+
+THEIRS = Existing(("127.0.0.1:11211",), "mysql://me@127.0.0.1/x")
 
 
 def variable(url: str, name: str) -> str:
@@ -189,6 +192,26 @@ def test_existing_services_are_checked_by_their_hosts() -> None:
         Existing(("192.0.2.7:11211",)).require_allowed(())
     with pytest.raises(PlanError, match=r"^192\.0\.2\.8 is not"):
         Existing((), "mysql://me:secret@192.0.2.8/votes").require_allowed(())
+
+
+@pytest.mark.parametrize(
+    ("site", "existing", "why"),
+    [
+        (Site(workers=40), Existing(), "may take 689 connections.* 600; raise it to 689"),
+        (Site(workers=64, threads=512), THEIRS._replace(memcached=()), "memcached takes [0-9]+"),
+        (Site(workers=65, threads=1), Existing(), "has 64 at most"),
+    ],
+)
+def test_a_site_that_needs_more_than_is_given_is_refused(
+    site: Site, existing: Existing, why: str
+) -> None:
+    with pytest.raises(PlanError, match=why):
+        require_room(Plan(scenario="x", site=site), existing)
+
+
+def test_of_services_that_are_not_ours_nobody_knows_how_much_they_give() -> None:
+    require_room(Plan(scenario="x", site=Site(workers=34)), Existing())
+    require_room(Plan(scenario="x", site=Site(workers=64, threads=512)), THEIRS)
 
 
 @pytest.mark.parametrize("address", ["", "11211", "host", ":11211", "host:", "host:x", "host:0"])

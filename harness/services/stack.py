@@ -21,6 +21,7 @@ from harness.services.flusher import Flushers, start_flushers
 from harness.services.mariadb import MariadbServer, start_mariadb
 from harness.services.memcached import (
     MemcachedServer,
+    most_connections,
     require_answer,
     require_different,
     start_memcached,
@@ -40,6 +41,9 @@ from harness.services.site import SiteServer, start_site
 from harness.services.targets import Existing
 
 PREFIX_LENGTH: Final = 90  # of the 100 that a plan allows, so that a token still fits
+MOST_WORKERS: Final = 64  # as many cores as a large machine has
+ASKING: Final = 1  # session per worker beside its threads: to say whether it is ready
+OURS: Final = 8  # connections: ballots are read, faults have up to three, somebody looks by hand
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,8 @@ def start_stack(
     `step` is told of steps 2 to 4 of a run. Who wants a graceful end drains before the block's end;
     what still runs then is killed.
     """
+    existing = existing.with_secrets()
+    require_room(plan, existing)
     cpus = share_cores().services
     with ExitStack() as ending:
         step(2, "start memcached and MariaDB")
@@ -151,6 +157,36 @@ def start_stack(
             flushers = start_flushers(supervisor, deployment, logs, cpus)
             ending.callback(flushers.stop)
         yield Stack(deployment, site, flushers, ours, mariadb, armed, servers, proxies)
+
+
+def require_room(plan: Plan, existing: Existing) -> None:
+    """Raises PlanError when the plan's site is larger than a real one may be, or may need more
+    connections than private servers give.
+
+    A session that gets none refuses votes, and so would fail what is to be measured.
+    """
+    site = plan.site
+    if site.workers > MOST_WORKERS:
+        raise PlanError(
+            f"site.workers is {site.workers}, and a real site has {MOST_WORKERS} at most; "
+            "`pollstorm simulate` plays more"
+        )
+    wanted = site.workers * (site.threads + ASKING) + plan.flusher.processes + OURS
+    need = (
+        f"site.workers = {site.workers} and site.threads = {site.threads} may take {wanted} "
+        "connections, with the flushers' and ours"
+    )
+    most = plan.database.max_connections
+    if existing.database is None and wanted > most:
+        raise PlanError(
+            f"{need}, and database.max_connections is {most}; raise it to {wanted}, or have fewer "
+            "workers or threads"
+        )
+    most = most_connections()
+    if not existing.memcached and wanted > most:
+        raise PlanError(
+            f"{need}, and memcached takes {most} here; have fewer workers or threads"
+        )
 
 
 def _start_daemons(
