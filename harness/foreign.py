@@ -59,6 +59,7 @@ def modes_of(plan: Plan) -> list[Mode]:
     if not plan.target.url:
         return [find_mode(name) for name in plan.modes]
     Target.from_url(plan.target.url).require_allowed()
+    plan = plan.with_secrets()
     if plan.target.ballots:
         require_source(plan.target.ballots)
     others = [fault for fault in plan.faults if target_of(fault) != VOTERS]
@@ -105,7 +106,8 @@ def play(stage: Stage, mode: Mode, trial: TrialFolder) -> None:
     if mode is not FOREIGN:
         ours.play(stage, mode, trial)
         return
-    plan = stage.plan
+    plan = stage.plan.with_secrets()
+    stage = stage._replace(plan=plan)
     trial.create()
     (stage.logs / trial.name).mkdir()
     notes = Notes(

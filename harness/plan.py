@@ -12,6 +12,7 @@ import msgspec
 import tomli_w
 from msgspec import Meta
 
+from harness.credentials import masked_url, masked_value, told_url, told_value
 from harness.errors import PlanError
 from harness.fault import Fault, check_fault, overlap, target_of
 from harness.slo import Slo, nearest, parse_slo
@@ -149,6 +150,11 @@ class TargetPlan(_Section, frozen=True):
     unknown: tuple[int, ...] = ()  # statuses that leave it open, though ours of that number do not
     ballots: str = ""  # a CSV file, or mysql://user:password@host:port/name?query=SELECT …
 
+    def masked(self) -> "TargetPlan":
+        """As it may be written down: see `credentials`."""
+        headers = {name: masked_value(value) for name, value in self.headers.items()}
+        return msgspec.structs.replace(self, headers=headers, ballots=masked_url(self.ballots))
+
 
 class Limits(_Section, frozen=True):
     """How long each step may take before the run gives up on it."""
@@ -198,8 +204,25 @@ class Plan(_Section, frozen=True):
             ),
         )
 
+    def with_secrets(self) -> "Plan":
+        """As it is played: with what the environment has. Raises PlanError for what it has not, and
+        for a plan that was written down without its secrets."""
+        headers = self.target.headers.items()
+        changes = {
+            "target.headers": {n: told_value(value, f"target.headers.{n}") for n, value in headers},
+            "target.ballots": told_url(self.target.ballots, "target.ballots"),
+        }
+        return with_changes(self, changes, "the environment")
+
+    def for_generators(self) -> "Plan":
+        """What they need of it, here or on another machine: where the ballots are is none of it."""
+        target = msgspec.structs.replace(self.target, ballots="")
+        return msgspec.structs.replace(self, target=target)
+
     def to_toml(self) -> str:
-        return tomli_w.dumps(_without_none(msgspec.to_builtins(self)))
+        """As it may be written down: without its secrets."""
+        plan = msgspec.structs.replace(self, target=self.target.masked())
+        return tomli_w.dumps(_without_none(msgspec.to_builtins(plan)))
 
 
 class Deployment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -1,7 +1,8 @@
 """A second, independent vote server, with routes, fields and a memory of its own: standard library.
 
-`python foreign_server.py PORT_FILE VOTES.csv`: forms at `POST /stimme`, answered by 303; each vote
-is a row of the CSV file. Those whose id ends in 7 are thanked for and forgotten.
+`python foreign_server.py PORT_FILE VOTES.csv KEY`: forms at `POST /stimme`, answered by 303; each
+vote is a row of the CSV file. Those whose id ends in 7 are thanked for and forgotten. Who does not
+say the key is refused.
 """
 
 import sys
@@ -16,11 +17,15 @@ LOCK = threading.Lock()
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     votes: Path
+    key: str
 
     def do_POST(self) -> None:
         fields = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
         if self.path != "/stimme" or "id" not in fields:
             self.answer(400)
+            return
+        if self.headers["X-Key"] != self.key:
+            self.answer(401)
             return
         vote = fields["id"][0]
         if not vote.endswith("7"):
@@ -48,6 +53,7 @@ class Server(ThreadingHTTPServer):
 if __name__ == "__main__":
     Handler.votes = Path(sys.argv[2])
     Handler.votes.write_text("vote,choice\n")
+    Handler.key = sys.argv[3]
     server = Server(("127.0.0.1", 0), Handler)
     Path(sys.argv[1]).write_text(str(server.server_address[1]))
     server.serve_forever()

@@ -37,8 +37,9 @@ results_path = "/ergebnis"
 content_type = "application/x-www-form-urlencoded"
 body = "id={vote}&wahl={choice}&wer={voter}"
 acknowledged = [303]
-headers = {X-Test = "yes"}
+headers = {X-Key = "${POLLSTORM_TEST_KEY}", X-Other = "zqotherqz"}
 """
+SECRETS = ("zqkeyqz", "zqotherqz")
 TARGET = {
     "url": "http://127.0.0.1:1",
     "vote_path": "/stimme",
@@ -52,7 +53,8 @@ TARGET = {
 def server(supervisor: Supervisor, tmp_path: Path) -> Iterator[str]:
     port_file = tmp_path / "port"
     script = Path(__file__).with_name("foreign_server.py")
-    argv = [sys.executable, str(script), str(port_file), str(tmp_path / "votes.csv")]
+    files = (str(port_file), str(tmp_path / "votes.csv"))
+    argv = [sys.executable, str(script), *files, SECRETS[0]]
     child = supervisor.spawn("foreign server", argv, log=tmp_path / "foreign.log")
     assert wait_until(lambda: port_file.is_file() and port_file.read_text() != "", 10)
     yield f"http://127.0.0.1:{port_file.read_text()}"
@@ -63,7 +65,7 @@ def played(tmp_path: Path, *flags: str) -> Result:
     plan = tmp_path / "plan.toml"
     plan.write_text(PLAN)
     arguments = [str(plan), "--out", str(tmp_path / "run"), "--json", *flags]
-    return CliRunner().invoke(
+    return CliRunner(env={"POLLSTORM_TEST_KEY": SECRETS[0]}).invoke(
         pollstorm, ["run", *arguments], catch_exceptions=False, standalone_mode=False
     )
 
@@ -87,6 +89,9 @@ def test_a_server_of_somebody_elses_is_loaded_and_every_forgotten_vote_is_found(
     assert 0 < accounts["overvotes"] <= accounts["voters_counted"] <= accounts["voters"]
     assert result["exit_code"] == Exit.BROKEN_PROMISE
     assert (tmp_path / "run" / "index.html").is_file()
+    written = b"".join(file.read_bytes() for file in (tmp_path / "run").rglob("*") if file.is_file())
+    assert b"${POLLSTORM_TEST_KEY}" in written
+    assert not [secret for secret in SECRETS if secret.encode() in written]
 
 
 @pytest.mark.services

@@ -1,6 +1,6 @@
 """`pollstorm run`: one scenario through its modes."""
 
-import re
+import json
 import shlex
 import sys
 from pathlib import Path
@@ -20,12 +20,14 @@ from harness.cli.options import (
     memcached,
     plan_options,
     remote,
+    settings_of,
     target,
     target_changes,
     worker_changes,
 )
 from harness.cli.progress import Audience, print_json, progress_on
 from harness.cli.traffic import traffic_of
+from harness.credentials import masked_url, masked_values
 from harness.errors import PlanError
 from harness.fault import parse_fault
 from harness.load.traffic import replaying
@@ -44,8 +46,7 @@ from harness.run import Destination
 from harness.run import run as run_plan
 from harness.run_folder import RunFolder
 
-PASSWORD: Final = re.compile(r"(mysql://[^:@/]*:)[^@]*@")
-
+SET: Final = "--set="
 KNOWN: Final = f"""\b
 Scenarios: {", ".join(known_scenarios())}
 Modes: {", ".join(known_modes())}
@@ -152,12 +153,32 @@ def with_faults(plan: Plan, texts: tuple[str, ...]) -> Plan:
 
 def repeat_command(arguments: list[str]) -> str:
     """What repeats the run, as one can paste it: without its folder, which is never overwritten,
-    and without a password, because reports are shown around."""
+    and without secrets, because reports are shown around."""
     words = iter(arguments)
     kept = []
     for word in words:
         if word == "--out":
             next(words, None)
         elif not word.startswith("--out="):
-            kept.append(PASSWORD.sub(r"\1…@", word))
+            kept.append(_shown(word))
     return shlex.join(["pollstorm", *kept])
+
+
+def _shown(word: str) -> str:
+    """A word of the command line without secrets, which a `--set` of `target.headers` may hold."""
+    setting = word.removeprefix(SET)
+    key, given, _ = setting.partition("=")
+    key = key.strip()
+    if not given or not (key == "target" or key.startswith("target.headers")):
+        return masked_url(word)
+    value = settings_of([setting])[key]
+    masked = masked_values(value)
+    flag = SET if setting != word else ""
+    return word if masked == value else f"{flag}{key}={_inline(masked)}"
+
+
+def _inline(value: Any) -> str:
+    """A value on one line, as in TOML."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(k)} = {_inline(v)}" for k, v in value.items()) + "}"
+    return json.dumps(value, ensure_ascii=False)

@@ -129,10 +129,11 @@ class Fleet:
         on_tick: Callable[[float], None],
     ) -> FleetReport:
         generators = range(1, self._plan.voters.generators + 1)
+        plan = self._plan.for_generators()
         shares = enumerate(itertools.product(sites, generators), start=1)
         shards = {
             number: Shard(
-                plan=self._plan,
+                plan=plan,
                 generator=generator,
                 generators=self._plan.voters.generators,
                 host=site.host,

@@ -5,6 +5,7 @@ import socket
 from typing import NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
+from harness.credentials import told_url
 from harness.errors import PlanError
 from harness.plan import host_of
 
@@ -15,11 +16,18 @@ class Existing(NamedTuple):
     memcached: tuple[str, ...] = ()
     database: str | None = None
 
+    def with_secrets(self) -> "Existing":
+        """With the password that the environment has, if the URL names one. Raises PlanError."""
+        if self.database is None:
+            return self
+        return self._replace(database=told_url(self.database, "--database"))
+
     def require_allowed(self, allowed: tuple[str, ...]) -> None:
         """Raises PlanError for an address that cannot be read, or is elsewhere and not allowed."""
         for address in self.memcached:
             require_loopback(host_of(address, "memcached"), allowed)
         if self.database is not None:
+            self.with_secrets()
             parts = urlsplit(self.database)
             if parts.scheme != "mysql" or not parts.hostname:
                 raise PlanError("--database: write mysql://user:password@host:port/name")
