@@ -126,7 +126,7 @@ def test_what_is_named_comes_from_the_environment_and_only_its_name_is_written(
     ("words", "shown"),
     [
         (["--set", f"target.headers.X={SECRET}"], "--set 'target.headers.X=\"***\"'"),
-        ([f"--set=target.headers={{X = '{SECRET}'}}"], "'--set=target.headers={\"X\" = \"***\"}'"),
+        ([f"--set=target.headers={{X = '{SECRET}'}}"], '\'--set=target.headers={"X" = "***"}\''),
         (
             [f"target={{headers = {{X.Y = '{SECRET}'}}}}"],
             """'target={"headers" = {"X" = {"Y" = "***"}}}'""",

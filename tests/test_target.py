@@ -89,7 +89,9 @@ def test_a_server_of_somebody_elses_is_loaded_and_every_forgotten_vote_is_found(
     assert 0 < accounts["overvotes"] <= accounts["voters_counted"] <= accounts["voters"]
     assert result["exit_code"] == Exit.BROKEN_PROMISE
     assert (tmp_path / "run" / "index.html").is_file()
-    written = b"".join(file.read_bytes() for file in (tmp_path / "run").rglob("*") if file.is_file())
+    written = b"".join(
+        file.read_bytes() for file in (tmp_path / "run").rglob("*") if file.is_file()
+    )
     assert b"${POLLSTORM_TEST_KEY}" in written
     assert not [secret for secret in SECRETS if secret.encode() in written]
 

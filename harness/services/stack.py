@@ -184,9 +184,7 @@ def require_room(plan: Plan, existing: Existing) -> None:
         )
     most = most_connections()
     if not existing.memcached and wanted > most:
-        raise PlanError(
-            f"{need}, and memcached takes {most} here; have fewer workers or threads"
-        )
+        raise PlanError(f"{need}, and memcached takes {most} here; have fewer workers or threads")
 
 
 def _start_daemons(
