@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.cli.capacity import forecast_of
 from harness.cli.traffic import traffic_of
 from harness.errors import PlanError
 from harness.load.arrivals import expected_votes
@@ -27,11 +28,11 @@ def log(tmp_path: Path) -> Path:
 
 
 def test_an_access_log_is_counted_second_by_second_whatever_its_time_zones(log: Path) -> None:
-    assert read_traffic(log) == Traffic(1.0, (2.0, 0.0, 1.0))
+    assert read_traffic(log) == Traffic(1.0, (2.0, 0.0, 1.0), 2.0)
 
 
 def test_only_requests_that_match_are_counted(log: Path) -> None:
-    assert read_traffic(log, "^POST .*/votes") == Traffic(1.0, (1.0, 0.0, 1.0))
+    assert read_traffic(log, "^POST .*/votes") == Traffic(1.0, (1.0, 0.0, 1.0), 1.0)
 
 
 def test_a_packed_log_is_the_same(log: Path, tmp_path: Path) -> None:
@@ -52,7 +53,7 @@ def test_a_packed_log_is_the_same(log: Path, tmp_path: Path) -> None:
 def test_a_table_of_times_and_counts_with_or_without_a_header(rows: str, tmp_path: Path) -> None:
     path = tmp_path / "votes.csv"
     path.write_text(rows)
-    assert read_traffic(path) == Traffic(1.0, (5.0, 0.0, 0.0, 7.5))
+    assert read_traffic(path) == Traffic(1.0, (5.0, 0.0, 0.0, 7.5), 7.5)
 
 
 def test_a_long_log_gets_longer_bins_and_loses_no_vote(tmp_path: Path) -> None:
@@ -62,6 +63,15 @@ def test_a_long_log_gets_longer_bins_and_loses_no_vote(tmp_path: Path) -> None:
     assert len(traffic.votes) <= MOST_BINS
     assert sum(traffic.votes) == 10 * 24 * 365
     assert traffic.duration_s == pytest.approx(3600 * 24 * 365, rel=0.001)
+
+
+def test_the_busiest_second_of_a_long_log_is_not_lost_in_its_bin(tmp_path: Path) -> None:
+    path = tmp_path / "day.csv"
+    path.write_text("".join(f"{10 * n},1\n" for n in range(8640)) + "43201,1200\n")
+    flags = {"traffic": path, "match": None, "scale": 2.0}
+    traffic = traffic_of(flags)
+    assert max(traffic.votes) / traffic.bin_s < 250
+    assert traffic.busiest_per_s == forecast_of(None, flags) == 2400.0
 
 
 @pytest.mark.parametrize(
@@ -125,7 +135,7 @@ def test_a_plan_replays_it_scaled_and_can_be_written_and_read_again(log: Path) -
     plan = replaying(Plan(scenario="test"), traffic)
     assert plan.duration_s == 3.0
     assert expected_votes(plan) == pytest.approx(150.0, rel=0.001)
-    assert traffic.peak_per_s == 100.0
+    assert traffic.busiest_per_s == 100.0
     assert plan_from(tomllib.loads(plan.to_toml()), "test") == plan
 
 

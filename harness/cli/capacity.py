@@ -222,7 +222,7 @@ def forecast_of(text: str | None, flags: dict[str, Any]) -> float | None:
     if flags["traffic"] is not None:
         if text is not None:
             raise PlanError("--forecast and --traffic both say what to size for; give one")
-        return traffic_of(flags).peak_per_s
+        return traffic_of(flags).busiest_per_s
     if flags["match"] is not None or flags["scale"] is not None:
         raise PlanError("--match and --scale are for --traffic; name the file with it")
     if text is None:

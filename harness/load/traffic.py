@@ -53,19 +53,16 @@ class Traffic(NamedTuple):
 
     bin_s: float
     votes: tuple[float, ...]
+    busiest_per_s: float  # in the busiest second, which a longer bin does not show
 
     @property
     def duration_s(self) -> float:
         return self.bin_s * len(self.votes)
 
-    @property
-    def peak_per_s(self) -> float:
-        """In the busiest bin."""
-        return max(self.votes) / self.bin_s
-
     def scaled(self, factor: float) -> "Traffic":
         """The same curve with so many times the votes."""
-        return Traffic(self.bin_s, tuple(votes * factor for votes in self.votes))
+        votes = tuple(each * factor for each in self.votes)
+        return Traffic(self.bin_s, votes, self.busiest_per_s * factor)
 
 
 def read_traffic(path: Path, match: str | None = None) -> Traffic:
@@ -157,4 +154,5 @@ def _binned(path: Path, seconds: Seconds, votes: Votes) -> Traffic:
     bin_s = -(-span_s // MOST_BINS)
     bins = -(-span_s // bin_s)
     number = (seconds - seconds[0]) // bin_s
-    return Traffic(float(bin_s), tuple(np.bincount(number, votes, minlength=bins).tolist()))
+    binned = np.bincount(number, votes, minlength=bins)
+    return Traffic(float(bin_s), tuple(binned.tolist()), float(votes.max()))
