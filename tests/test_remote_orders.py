@@ -1,14 +1,18 @@
 """What goes to other machines and what comes: addresses that they reach, orders to be played."""
 
 import socket
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from click.testing import CliRunner
 
+from harness.cli import pollstorm
 from harness.errors import PlanError, ServiceError
 from harness.load.meeting import require_free, within_reach
 from harness.load.order import MOST_ORDER_BYTES, SLOWEST_BYTES_PER_S, shard_of, transfer_s
+from harness.load.request import ALLOW_TARGET
 from harness.load.shard import Shard
 from harness.plan import Arrivals, Plan, Site, TargetPlan, Voters
 
@@ -41,6 +45,7 @@ def plan_of(listen: str, *, site: str = "127.0.0.1", target: str = "") -> Plan:
         (plan_of("127.0.0.1:5557"), "127.0.0.1"),
         (plan_of("192.0.2.1:5557"), "192.0.2.1"),
         (plan_of("192.0.2.1:5557", site="192.0.2.9"), "192.0.2.9"),
+        (plan_of("192.0.2.1:5557", site="0.0.0.0"), "192.0.2.1"),
         (plan_of("0.0.0.0:5557", site="192.0.2.9"), "192.0.2.9"),
         (plan_of("192.0.2.1:5557", target="http://192.0.2.7"), "127.0.0.1"),
     ],
@@ -54,11 +59,28 @@ def test_the_site_stands_where_its_workers_reach_it(plan: Plan, host: str) -> No
     [
         (plan_of("0.0.0.0:5557"), "does not say where workers find the site"),
         (plan_of("192.0.2.1:5557", target="http://127.0.0.1:80"), "on each worker's machine"),
+        (plan_of("192.0.2.1:5557", target="http://0.0.0.0:80"), "on each worker's machine"),
     ],
 )
 def test_an_address_that_is_another_on_each_machine_is_refused(plan: Plan, why: str) -> None:
     with pytest.raises(PlanError, match=why):
         within_reach(plan)
+
+
+def test_a_study_of_another_server_says_before_a_folder_is_made_that_its_ceiling_has_no_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(ALLOW_TARGET, "192.0.2.7")
+    out = tmp_path / "study"
+    flags = ["--target", "http://192.0.2.7", "--remote", "2", "--listen", "0.0.0.0:5557"]
+    with pytest.raises(PlanError, match="find the site of this machine"):
+        CliRunner().invoke(
+            pollstorm,
+            ["capacity", *flags, "--out", str(out)],
+            catch_exceptions=False,
+            standalone_mode=False,
+        )
+    assert not out.exists()
 
 
 def test_an_address_at_which_nobody_can_be_waited_for_is_one_line_before_anything_starts() -> None:

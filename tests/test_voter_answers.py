@@ -134,7 +134,7 @@ def test_what_is_no_target_is_refused_in_one_line(url: str) -> None:
         Target.from_url(url)
 
 
-def test_only_loopback_or_the_named_host_may_be_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_loopback_or_the_named_hosts_may_be_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     Target.from_url("http://localhost:8000").require_allowed()
     monkeypatch.delenv(ALLOW_TARGET, raising=False)
     with pytest.raises(PlanError, match=ALLOW_TARGET):
@@ -143,3 +143,6 @@ def test_only_loopback_or_the_named_host_may_be_loaded(monkeypatch: pytest.Monke
     Target("192.0.2.1", 80).require_allowed()
     with pytest.raises(PlanError):
         Target("192.0.2.2", 80).require_allowed()
+    monkeypatch.setenv(ALLOW_TARGET, "192.0.2.1, 192.0.2.2")
+    Target("192.0.2.1", 80).require_allowed()
+    Target("192.0.2.2", 80).require_allowed()

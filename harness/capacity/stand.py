@@ -37,6 +37,9 @@ BACKLOG: Final = "backlog"
 REFUSED: Final = "refused"
 FIRST_TRIAL_S: Final = 12.0  # until one took longer: services, load, drain, audit
 FEWEST_IN_FLIGHT: Final = 1.0  # with less, a gauge that is read now and then says little
+OURS: Final = {"target.url": ""}
+"""What makes a plan one of our own site: somebody else's server has no route that does nothing, and
+there the ceiling is measured."""
 
 
 class Stand:
@@ -76,9 +79,8 @@ class Stand:
 
     def measure_ceiling(self, mode: Mode) -> None:
         """By a trial at a trickle. Raises PollstormError."""
-        ours = {"target.url": ""}  # somebody else's server has no route that does nothing
         mode = find_mode("direct") if mode is FOREIGN else mode
-        trial, _ = self._play(mode, Try(LOWEST_PER_S), 1.0, ours)
+        trial, _ = self._play(mode, Try(LOWEST_PER_S), 1.0, OURS)
         self.ceiling_per_s = trial.read_facts().ceiling_per_s
         self._tidy(trial)
 

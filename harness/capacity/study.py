@@ -24,12 +24,12 @@ from harness.capacity.patience import patience
 from harness.capacity.scaling import scale
 from harness.capacity.search import BudgetSpent, Found, Search, Step, Verdict, search
 from harness.capacity.sizing import size
-from harness.capacity.stand import CONFIRM_S, STEP_S, Stand
+from harness.capacity.stand import CONFIRM_S, OURS, STEP_S, Stand
 from harness.errors import PlanError, PollstormError
 from harness.foreign import FOREIGN, aimed_at_target, modes_of, require_target
 from harness.load.meeting import require_free, within_reach
 from harness.modes.mode import Mode
-from harness.plan import Plan
+from harness.plan import Plan, with_changes
 from harness.run_folder import write_atomically
 from harness.services.interruption import interruptible, uninterrupted
 from harness.services.processes import Supervisor
@@ -89,6 +89,7 @@ def study(order: Order, existing: Existing, progress: Progress) -> CapacityResul
     known by then is written down, and that it is not all.
     """
     modes = modes_of(within_reach(aimed_at_target(order.plan)))
+    within_reach(with_changes(order.plan, OURS, "ceiling"))  # where that is measured
     require_possible(order, modes, existing)
     require_target(order.plan)
     require_free(order.plan)

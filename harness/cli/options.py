@@ -1,5 +1,6 @@
 """Flags that more than one verb has."""
 
+import math
 import os
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +15,14 @@ from harness.plan import host_of
 from harness.services.targets import Existing
 
 MASTER: Final = "127.0.0.1:5557"  # Locust's own port
+
+
+def finite(_context: click.Context, _option: click.Parameter, number: float | None) -> float | None:
+    """The callback of float options: click's ranges only compare, and so let `nan` pass."""
+    if number is not None and not math.isfinite(number):
+        raise click.BadParameter(f"{number} is no finite number.")
+    return number
+
 
 memcached = click.option(
     "--memcached",
@@ -59,9 +68,16 @@ OF_THE_PLAN: Final = (
         "--duration",
         type=float,
         metavar="S",
+        callback=finite,
         help="Seconds of load; the curve and the faults' times stretch with it.",
     ),
-    click.option("--peak", type=float, metavar="VOTES_PER_S", help="Rate at the spike's peak."),
+    click.option(
+        "--peak",
+        type=float,
+        callback=finite,
+        metavar="VOTES_PER_S",
+        help="Rate at the spike's peak.",
+    ),
     click.option(
         "--traffic",
         "--access-log",
@@ -181,7 +197,7 @@ def target_changes(
         return {}
     host = Target.from_url(url).host
     if host in allowed:
-        os.environ[ALLOW_TARGET] = host
+        os.environ[ALLOW_TARGET] = ",".join(allowed)
     return {"target.url": url, "target.ballots": ballots}
 
 

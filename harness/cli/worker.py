@@ -7,6 +7,7 @@ from typing import Final
 
 import click
 
+from harness.cli.options import allow_target, finite
 from harness.errors import Exit, Interrupted, ServiceError
 from harness.load.order import MASTER_LOST, NO_MASTER
 from harness.load.request import ALLOW_TARGET
@@ -29,19 +30,19 @@ Start one on each machine, in any order; docs/load.md says more.
 
 @click.command(epilog=EPILOG, short_help="Play a share of another machine's load.")
 @click.option("--master", required=True, metavar="HOST:PORT", help="Where `pollstorm run` listens.")
-@click.option("--allow-target", metavar="HOST", help="The site's host, if it is not this machine.")
+@allow_target
 @click.option("--loads", type=click.IntRange(1), metavar="N", help="End after so many loads.")
 @click.option(
     "--wait", "wait_s", type=click.FloatRange(1, MOST_WAIT_S), default=WAIT_S, show_default=True,
-    metavar="S", help="Seconds without a load to play, after which this ends.",
+    callback=finite, metavar="S", help="Seconds without a load to play, after which this ends.",
 )  # fmt: skip
-def worker(master: str, allow_target: str | None, loads: int | None, wait_s: float) -> int:
+def worker(master: str, allow_target: tuple[str, ...], loads: int | None, wait_s: float) -> int:
     """Wait for a master, play the shares that it deals out, send the ledgers back; until Ctrl-C.
 
     Every trial of a run is two loads: the generator's ceiling is measured first.
     """
     host = host_of(master, "--master")
-    allowed = allow_target or os.environ.get(ALLOW_TARGET)
+    allowed = ",".join(allow_target) or os.environ.get(ALLOW_TARGET)
     argv = [sys.executable, "-m", "harness.load.worker", host, master.rpartition(":")[2]]
     played, forsaken = 0, False
     with interruptible(), Supervisor() as supervisor:

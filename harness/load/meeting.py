@@ -26,20 +26,25 @@ def within_reach(plan: Plan) -> Plan:
     if is_loopback(host):
         return plan
     if plan.target.url:
-        if is_loopback(Target.from_url(plan.target.url).host):
+        if _is_each_ones_own(Target.from_url(plan.target.url).host):
             raise PlanError(
                 f"--target {plan.target.url} is another server on each worker's machine; "
                 "give the address at which they reach it"
             )
         return plan
-    if not is_loopback(plan.site.host):
+    if not _is_each_ones_own(plan.site.host):
         return plan
     if host in ANY_ADDRESS:
         raise PlanError(
-            f"--listen {plan.voters.master} does not say where workers find the site; give the "
-            "address at which they reach this machine"
+            f"--listen {plan.voters.master} does not say where workers find the site of this "
+            "machine; give the address at which they reach it"
         )
     return msgspec.structs.replace(plan, site=msgspec.structs.replace(plan.site, host=host))
+
+
+def _is_each_ones_own(host: str) -> bool:
+    """Whether it is another machine for each that asks for it."""
+    return host in ANY_ADDRESS or is_loopback(host)
 
 
 def require_free(plan: Plan) -> None:

@@ -12,7 +12,7 @@ from harness.plan import TargetPlan, Voters
 from harness.vote import FIRST_CAST, MAX_CHOICES, Outcome, Poll, VoteId, voter_number
 
 ALLOW_TARGET: Final = "POLLSTORM_ALLOW_TARGET"
-"""Names the one host off loopback that may be loaded."""
+"""Names the hosts off loopback that may be loaded, with commas between them."""
 
 
 class Target(NamedTuple):
@@ -40,7 +40,7 @@ class Target(NamedTuple):
 
     def require_allowed(self) -> None:
         """A load test of somebody else's site is an attack. Raises PlanError off loopback."""
-        if self.host == os.environ.get(ALLOW_TARGET):
+        if self.host in allowed_hosts():
             return
         try:
             found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
@@ -51,6 +51,12 @@ class Target(NamedTuple):
                 f"{self.host} is not this machine; if it is yours to load, name it with "
                 f"--allow-target {self.host}, or set {ALLOW_TARGET}={self.host}"
             )
+
+
+def allowed_hosts() -> frozenset[str]:
+    """Those that `ALLOW_TARGET` names."""
+    named = os.environ.get(ALLOW_TARGET, "").split(",")
+    return frozenset(host.strip() for host in named if host.strip())
 
 
 class Requests:
