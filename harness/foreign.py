@@ -61,7 +61,7 @@ def modes_of(plan: Plan) -> list[Mode]:
     Target.from_url(plan.target.url).require_allowed()
     plan = plan.with_secrets()
     if plan.target.ballots:
-        require_source(plan.target.ballots)
+        require_source(plan.target.ballots, READ_S)
     others = [fault for fault in plan.faults if target_of(fault) != VOTERS]
     if others:
         raise PlanError(

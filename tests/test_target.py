@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from harness import foreign
 from harness.cli import pollstorm
 from harness.database.connections import connect
-from harness.database.foreign import read_foreign_ballots
+from harness.database.foreign import read_foreign_ballots, require_source
 from harness.errors import Exit, PlanError, ServiceError
 from harness.foreign import aimed_at_target, modes_of
 from harness.load.request import ForeignRequests, Target
@@ -197,6 +197,13 @@ def test_ballots_are_read_from_a_database_with_tables_of_its_own(mariadb: Mariad
                 found = read_foreign_ballots(source, frozenset({64_998}), 5.0)
                 assert sorted(found["vote"].tolist()) == votes
                 assert found["choice"].tolist() == [2, 2, 2]
+                require_source(source, 5.0)
+            # Twice of one name, and much to do: as it is typed, and no row is made.
+            slow = "SELECT kennung AS vote, wahl AS choice, SLEEP(9) AS x, 1 AS x FROM stimmen"
+            require_source(f"{mariadb.url}&query={slow}", 5.0)
+            for query, why in (("1 FROM nirgends", "nirgends"), ("kennung FROM stimmen", "choice")):
+                with pytest.raises(PlanError, match=why):
+                    require_source(f"{mariadb.url}&query=SELECT {query}", 5.0)
             with pytest.raises(PlanError, match="nirgends"):
                 read_foreign_ballots(f"{mariadb.url}&query=SELECT+1+FROM+nirgends", frozenset(), 5)
         finally:
@@ -280,3 +287,34 @@ def test_ballots_alone_and_an_address_without_a_query_are_refused(tmp_path: Path
         played(tmp_path, "--ballots", "x.csv")
     with pytest.raises(PlanError, match="there is no query"):
         played(tmp_path, "--target", "http://127.0.0.1:1", "--ballots", "mysql://a@localhost/b")
+
+
+@pytest.mark.parametrize(
+    ("source", "why"),
+    [
+        ("nowhere/votes.csv", "there is no folder .*nowhere;"),
+        (".", "is no file"),
+        ("wrong.csv", "no column choice"),
+    ],
+)
+def test_ballots_that_cannot_be_read_later_are_refused_before_the_load(
+    source: str, why: str, tmp_path: Path
+) -> None:
+    (tmp_path / "wrong.csv").write_text("vote,wahl\n")
+    with pytest.raises(PlanError, match=why):
+        played(tmp_path, "--target", "http://127.0.0.1:1", "--ballots", str(tmp_path / source))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_database_that_does_not_answer_is_told_before_the_load(tmp_path: Path) -> None:
+    source = f"mysql://me@127.0.0.1:{free_port()}/site?query=SELECT vote, choice FROM votes"
+    with pytest.raises(PlanError, match="--ballots: Can't connect"):
+        played(tmp_path, "--target", "http://127.0.0.1:1", "--ballots", source)
+
+
+def test_a_file_of_ballots_may_still_have_to_come(tmp_path: Path) -> None:
+    file = tmp_path / "votes.csv"
+    for content in (None, "", "vote,choice\n", "number,choice,deliveries\n7,1,1\n"):
+        if content is not None:
+            file.write_text(content)
+        require_source(str(file), 1.0)

@@ -20,6 +20,9 @@ SCHEME: Final = "mysql://"
 MOST_ID: Final = 2**64 - 1
 MOST_DELIVERIES: Final = 2**32 - 1
 QUERY: Final = "query="
+NO_ROWS: Final = "SET SESSION sql_select_limit = 0"
+"""A query then gives its columns only, unless it has a LIMIT of its own. It stays as it was typed:
+in parentheses it might end in a comment, or name a column twice."""
 BLANK: Final = re.compile(r"\s")
 DECIMAL: Final = re.compile(r"[0-9]{1,20}")
 FORM: Final = (
@@ -38,11 +41,9 @@ def read_foreign_ballots(source: str, generators: frozenset[int], timeout_s: flo
     Raises PlanError for a source that cannot be read, or lacks a column.
     """
     frame = _queried(source, timeout_s) if source.startswith(SCHEME) else _from_csv(Path(source))
+    _require_columns(frame)
     if "number" in frame.columns:
         frame["vote"] = [_decimal(value) for value in frame["number"]]
-    missing = {"vote", "choice"} - set(frame.columns)
-    if missing:
-        raise PlanError(f"--ballots: no column {', '.join(sorted(missing))}; {FORM}")
     votes = frame["vote"].map(_id_of)
     ours = votes.map(lambda vote: vote >> SEQUENCE_BITS in generators)
     frame, votes = frame[ours], votes[ours]
@@ -63,16 +64,37 @@ def read_foreign_ballots(source: str, generators: frozenset[int], timeout_s: flo
     ).astype(BALLOT_COLUMNS)
 
 
-def require_source(source: str) -> None:
-    """Raises PlanError when no ballots can be read from there, whatever it will hold later."""
-    if source.startswith(SCHEME) and not _query_of(source)[1]:
-        raise PlanError(f"--ballots: there is no query; {FORM}")
+def require_source(source: str, timeout_s: float) -> None:
+    """Raises PlanError when no ballots can be read from there, whatever it will hold later.
+
+    A query is tried. A CSV file that is not there yet, or empty, may come with the votes.
+    """
+    if source.startswith(SCHEME):
+        if not _query_of(source)[1]:
+            raise PlanError(f"--ballots: there is no query; {FORM}")
+        _require_columns(_queried(source, timeout_s, only_columns=True))
+        return
+    path = Path(source)
+    if not path.exists():
+        if not path.parent.is_dir():
+            raise PlanError(f"--ballots {path}: there is no folder {path.parent}; {FORM}")
+    elif not path.is_file() or path.stat().st_size:
+        _require_columns(_from_csv(path, only_columns=True))
 
 
-def _queried(source: str, timeout_s: float) -> pd.DataFrame:
+def _require_columns(frame: pd.DataFrame) -> None:
+    found = {"vote" if name == "number" else name for name in frame.columns}
+    missing = {"vote", "choice"} - found
+    if missing:
+        raise PlanError(f"--ballots: no column {', '.join(sorted(missing))}; {FORM}")
+
+
+def _queried(source: str, timeout_s: float, *, only_columns: bool = False) -> pd.DataFrame:
     url, query = _query_of(source)
     try:
         with closing(connect(url, timeout_s)) as connection, connection.cursor() as cursor:
+            if only_columns:
+                cursor.execute(NO_ROWS)
             cursor.execute(query)
             names = [column[0] for column in cursor.description or ()]
             # As objects: beside a NULL pandas would make floats of integers, and round the ids.
@@ -92,13 +114,16 @@ def _query_of(source: str) -> tuple[str, str]:
     return url.rstrip("?&"), query if BLANK.search(query) else unquote_plus(query)
 
 
-def _from_csv(path: Path) -> pd.DataFrame:
+def _from_csv(path: Path, *, only_columns: bool = False) -> pd.DataFrame:
     if not path.is_file():
-        raise PlanError(f"--ballots {path}: no such file; {FORM}")
+        raise PlanError(
+            f"--ballots {path}: {'is no file' if path.exists() else 'no such file'}; {FORM}"
+        )
+    limit = "LIMIT 0" if only_columns else ""
     with duckdb.connect() as connection:
         try:
-            sql = f"SELECT * FROM read_csv({quoted(path)}, all_varchar = true, header = true)"
-            return connection.execute(sql).df()
+            rows = f"read_csv({quoted(path)}, all_varchar = true, header = true)"
+            return connection.execute(f"SELECT * FROM {rows} {limit}").df()
         except duckdb.Error as error:
             reason = str(error).splitlines()[0].partition("Error: ")[2]
             raise PlanError(f"--ballots {path}: {reason}; {FORM}") from error
