@@ -59,6 +59,13 @@ def test_a_loss_fails_only_in_a_mode_that_promised() -> None:
     assert (root.get("tests"), root.get("failures"), root.get("errors")) == ("5", "2", "0")
 
 
+def test_a_promise_that_is_broken_without_a_loss_fails_as_well() -> None:
+    doubled = mode_result(promise_kept=False, duplicated=1)
+    root = ElementTree.fromstring(junit(run_result({"direct": doubled})))
+    (failure,) = root.iter("failure")
+    assert "BROKE" in (failure.text or "")
+
+
 def test_what_cannot_be_proven_is_an_error_and_says_why() -> None:
     root = ElementTree.fromstring(junit(run_result({"direct": mode_result(verdict=UNKNOWN)})))
     errors = list(root.iter("error"))

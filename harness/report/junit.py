@@ -39,7 +39,10 @@ def _votes_case(suite: Xml.Element, name: str, mode: ModeResult) -> None:
     sentence = sentences.votes_sentence(name, mode)
     if mode.verdict.votes == "unknown":
         Xml.SubElement(case, "error", message=sentence).text = _text(mode)
-    elif mode.promise_kept is False and mode.verdict.votes == "lost":
+    elif mode.promise_kept is False and (
+        mode.verdict.votes == "lost" or mode.rule_kept is not False
+    ):
+        # Where voters were counted twice and nothing is lost, the rule's own case says so.
         Xml.SubElement(case, "failure", message=sentence).text = _text(mode)
     else:
         Xml.SubElement(case, "system-out").text = sentence
