@@ -19,6 +19,7 @@ import pytest
 
 from harness.database import schema
 from harness.database.connections import connect
+from harness.database.polls import keep
 from harness.errors import Exit, PlanError, ServiceError
 from harness.modes.mode import find_mode
 from harness.plan import FlusherPlan, Plan, Site
@@ -170,7 +171,7 @@ def test_a_deployment_with_a_password_is_not_for_everybody(stack: Stack) -> None
     assert msgspec.json.decode(file.read_bytes())["port"] == stack.site.port
 
 
-def test_ballots_that_are_not_ours_to_drop_are_not_dropped(
+def test_ballots_and_polls_that_are_not_ours_to_drop_are_not_dropped(
     supervisor: Supervisor, mariadb: MariadbServer, tmp_path: Path
 ) -> None:
     schema.create(mariadb.url, PLAN.poll.poll())
@@ -180,10 +181,20 @@ def test_ballots_that_are_not_ours_to_drop_are_not_dropped(
                 "INSERT INTO pollstorm_ballots (vote, poll, choice, voter) VALUES (1, 'p', 1, 'v')"
             )
         existing = Existing(database=mariadb.url)
-        stack = start_stack(supervisor, PLAN, find_mode("direct"), tmp_path, tmp_path, existing)
-        with pytest.raises(PlanError, match="already holds 1 ballots"), stack:
-            pass
+        mode = find_mode("direct")
+
+        def refused(why: str) -> None:
+            stack = start_stack(supervisor, PLAN, mode, tmp_path, tmp_path, existing)
+            with pytest.raises(PlanError, match=why), stack:
+                pass
+
+        refused("already holds 1 ballots")
         assert ballots(mariadb.url) == 1
+        with closing(connect(mariadb.url, 5.0)) as connection, connection.cursor() as cursor:
+            cursor.execute("DELETE FROM pollstorm_ballots")
+            keep(cursor, PLAN.poll.poll()._replace(name="theirs"))
+        refused(r"already has polls .*\(theirs, …\)")
+        assert schema.polls_beside(mariadb.url, PLAN.poll.name) == ["theirs"]
     finally:
         schema.drop(mariadb.url)
 

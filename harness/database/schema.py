@@ -95,6 +95,15 @@ def count_ballots(url: str) -> int:
         return int(number)
 
 
+def polls_beside(url: str, name: str) -> list[str]:
+    """The polls in the database other than this one, by name; none without our tables."""
+    with closing(connect(url, TIMEOUT_S)) as connection, connection.cursor() as cursor:
+        if not _exists(cursor, "pollstorm_polls"):
+            return []
+        cursor.execute("SELECT name FROM pollstorm_polls WHERE name <> %s ORDER BY name", (name,))
+        return [found for (found,) in cursor.fetchall()]
+
+
 def _exists(cursor: Cursor, table: str) -> bool:
     """Asked first, because IF EXISTS sends a warning for a missing table."""
     cursor.execute("SHOW TABLES LIKE %s", (table.replace("_", r"\_"),))

@@ -220,6 +220,11 @@ def _create_tables(database: str, plan: Plan) -> None:
                 f"the database already holds {ballots:,} ballots in pollstorm_ballots, from a site "
                 "that uses it or a run that was killed; drop that table, or give another database"
             )
+        if others := schema.polls_beside(database, plan.poll.name):
+            raise PlanError(
+                f"the database already has polls in pollstorm_polls ({others[0]}, …), which a run "
+                "would drop; drop that table, or give another database"
+            )
         schema.drop(database)
         schema.create(database, plan.poll.poll())
     except pymysql.MySQLError as error:
