@@ -173,6 +173,9 @@ def test_ballots_are_those_of_our_generators_in_either_notation(tmp_path: Path) 
     assert frame["choice"].tolist() == [2, 2]
     file.write_text(f"number,choice\n{ours},2\n{other},1\nnonsense,1\n")
     assert read_foreign_ballots(str(file), frozenset({9}), 1.0)["vote"].tolist() == [ours]
+    for nothing_yet in ("vote,choice\n", "number,choice\n"):
+        file.write_text(nothing_yet)
+        assert read_foreign_ballots(str(file), frozenset({9}), 1.0).empty
 
 
 def test_no_digit_of_a_long_id_is_rounded_away_beside_one_that_is_none(tmp_path: Path) -> None:

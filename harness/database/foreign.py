@@ -45,7 +45,7 @@ def read_foreign_ballots(source: str, generators: frozenset[int], timeout_s: flo
     if "number" in frame.columns:
         frame["vote"] = [_decimal(value) for value in frame["number"]]
     votes = frame["vote"].map(_id_of)
-    ours = votes.map(lambda vote: vote >> SEQUENCE_BITS in generators)
+    ours = votes.map(lambda vote: vote >> SEQUENCE_BITS in generators).astype(bool)  # of none, too
     frame, votes = frame[ours], votes[ours]
     choices = _numbers(frame["choice"], np.iinfo(np.uint16).max)
     if choices is None:
