@@ -122,6 +122,18 @@ def test_invalid_measurements_are_repeated_and_never_held_against_the_mode() -> 
     assert (found.upper_per_s, found.limited_by) == (None, "generator")
 
 
+def test_a_rate_that_cannot_be_measured_does_not_hide_that_a_higher_one_failed() -> None:
+    def answer(wanted: Try) -> Step:
+        starved = 500 < wanted.rate_per_s < 700
+        return INVALID if starved else machine(750.0)(wanted)
+
+    found, tries = play(answer, start=400.0)
+    assert [each.rate_per_s for each in tries[1:4]] == [800.0, *[pytest.approx(565.7, abs=0.1)] * 2]
+    assert found.lower_per_s is not None
+    assert 450 < found.lower_per_s <= 500  # the gap was halved below the unusable rate
+    assert (found.upper_per_s, found.limited_by, found.confirmed) == (800.0, "p99<250ms", True)
+
+
 @pytest.mark.parametrize("budget", range(1, 12))
 def test_whatever_the_budget_the_bounds_are_what_was_seen(budget: int) -> None:
     found, tries = play(machine(777.0), budget=budget)

@@ -24,8 +24,7 @@ TERMS: Final = 3
 RESAMPLES: Final = 200  # fits of a millisecond each; ends good to a tenth of the interval
 MOST_EVALUATIONS: Final = 10_000  # per fit, which takes some tens
 FEWEST_FITS: Final = RESAMPLES // 2  # of those: if more do not converge, the rest is a selection
-NO_COHERENCY: Final = 1e-6
-"""κ below this puts the best number beyond a thousand processes: there is none."""
+NO_COHERENCY: Final = 1e-12  # κ is at least this, which puts the best number beyond all
 
 
 class Interval(NamedTuple):
@@ -36,13 +35,23 @@ class Interval(NamedTuple):
     high: float
 
 
+class Best(NamedTuple):
+    """Where throughput is highest, and the bounds of its interval. `high` None: beyond the most
+    processes that were tried, of which the law is no more than a guess."""
+
+    value: float
+    low: float
+    high: float | None
+
+
 class Scaling(NamedTuple):
-    """The fitted law. `best_processes` None: throughput was not seen to fall again."""
+    """The fitted law. `best_processes` None: throughput was not seen to fall again, as its highest
+    place would be beyond what was tried."""
 
     single_per_s: Interval  # λ
     contention: Interval  # σ
     coherency: Interval  # κ
-    best_processes: Interval | None
+    best_processes: Best | None
     explained: float  # R²: the share of the variance that the law explains
     drawn: tuple[tuple[float, ...], ...]  # λ, σ and κ of each resampled fit
 
@@ -75,7 +84,8 @@ def fit(processes: Sequence[int], rates_per_s: Sequence[float], seed: int) -> Sc
     variance = float(np.sum((rates - rates.mean()) ** 2))
     explained = 1 - float(np.sum((rates - fitted) ** 2)) / variance if variance else 1.0
     rows = tuple(tuple(row) for row in drawn.tolist())
-    return Scaling(single, contention, coherency, _best(terms, drawn), explained, rows)
+    best = _best(terms, drawn, max(processes))
+    return Scaling(single, contention, coherency, best, explained, rows)
 
 
 def enough_processes(scaling: Scaling, known: int, times: float, most: int) -> list[int | None]:
@@ -124,14 +134,15 @@ def _terms(numbers: Floats, rates: Floats) -> Floats | None:
     return terms if found.success else None
 
 
-def _best(terms: Floats, drawn: Floats) -> Interval | None:
-    """N* = √((1 − σ)/κ), where throughput is highest; 1 where it only falls."""
-    _, contention, coherency = terms
-    if coherency < NO_COHERENCY:
+def _best(terms: Floats, drawn: Floats, most: int) -> Best | None:
+    """N* = √((1 − σ)/κ), where throughput is highest; 1 where it only falls. `most`: processes
+    that were tried."""
+    rows = np.vstack((terms, drawn))
+    peaks = np.sqrt((1 - rows[:, 1]) / np.maximum(rows[:, 2], NO_COHERENCY)).clip(1.0)
+    if peaks[0] > most:
         return None
-    numbers = np.sqrt((1 - drawn[:, 1]) / np.maximum(drawn[:, 2], NO_COHERENCY))
-    best = float(np.sqrt((1 - contention) / coherency))
-    return _interval(max(1.0, best), np.maximum(1.0, numbers))
+    value, low, high = _interval(peaks[0], peaks[1:])
+    return Best(value, low, high if high <= most else None)
 
 
 def _interval(value: float, drawn: Floats) -> Interval:

@@ -11,7 +11,8 @@ Theory of operation
     A rate above what the load generator can be trusted with is never used. If the highest usable
     one passes, the generator was the limit, and there is no upper bound. A trial whose measurement
     is invalid says nothing about the mode; it is repeated, and if that does not help, the rate
-    counts as unusable.
+    counts as unusable: the search goes on below it as if it had failed, but it is no upper bound.
+    The upper bound is the lowest rate that did fail, though it lie above an unusable one.
 
     Whoever plays the trials may run out of time. Then what has been found so far is confirmed, for
     which they keep some time back, and is the answer.
@@ -55,8 +56,8 @@ class Found(NamedTuple):
     """What is known of a mode's capacity, in votes per second.
 
     `lower_per_s`: the highest rate that passed; None if none did. `upper_per_s`: the lowest that
-    failed; None if none did. `limited_by`: what the upper bound missed; `generator` when the mode
-    was not the limit, `budget` when nothing failed before time ran out.
+    failed; None if none did. `limited_by`: what the upper bound missed; without one `generator`
+    when that was the limit, `budget` when nothing failed before time ran out.
     """
 
     lower_per_s: float | None
@@ -88,7 +89,8 @@ class _Searching:
         self._usable_per_s = usable_per_s
         self._precision = precision
         self._passed: list[float] = []
-        self._failed: dict[float, str] = {}
+        self._failed: dict[float, str] = {}  # with what each missed
+        self._unusable: set[float] = set()  # of which no trial was sound
         self._confirmed = False
         self._confirming = False
         self._steps = 0
@@ -96,13 +98,13 @@ class _Searching:
     def run(self) -> Search:
         try:
             yield from self._bracket(self._rate_per_s)
-            while True:  # each time round lowers the upper bound, or ends it
+            while True:  # each time round lowers the edge, or ends it
                 yield from self._narrow()
                 if self._lower is None or (yield from self._confirm()):
                     break
-                upper = self._upper
-                if self._lower is None and upper is not None and upper > LOWEST_PER_S:
-                    yield from self._bracket(max(upper / FACTOR, LOWEST_PER_S))
+                edge = self._edge
+                if self._lower is None and edge is not None and edge > LOWEST_PER_S:
+                    yield from self._bracket(max(edge / FACTOR, LOWEST_PER_S))
         except BudgetSpent:
             if self._lower is not None and not self._confirming:
                 with suppress(BudgetSpent):
@@ -110,19 +112,20 @@ class _Searching:
         return self._found()
 
     @property
-    def _upper(self) -> float | None:
-        return min(self._failed, default=None)
+    def _edge(self) -> float | None:
+        """The lowest rate that failed or is unusable: the search goes on below it."""
+        return min((*self._failed, *self._unusable), default=None)
 
     @property
     def _lower(self) -> float | None:
-        """The highest rate that passed, below all that failed."""
-        upper = self._upper
-        return max((rate for rate in self._passed if upper is None or rate < upper), default=None)
+        """The highest rate that passed, below the edge."""
+        edge = self._edge
+        return max((rate for rate in self._passed if edge is None or rate < edge), default=None)
 
     def _bracket(self, rate_per_s: float) -> Generator[Try, Step, None]:
         while True:  # the rate doubles up to what is usable, or halves down to the lowest
             passed = yield from self._judge(rate_per_s, votes=1)
-            if self._lower is not None and self._upper is not None:
+            if self._lower is not None and self._edge is not None:
                 return
             if passed and rate_per_s >= self._usable_per_s:
                 return
@@ -133,11 +136,11 @@ class _Searching:
 
     def _narrow(self) -> Generator[Try, Step, None]:
         while (
-            (upper := self._upper) is not None
+            (edge := self._edge) is not None
             and (lower := self._lower) is not None
-            and upper / lower > 1 + self._precision
+            and edge / lower > 1 + self._precision
         ):
-            yield from self._judge((upper * lower) ** 0.5, votes=VOTES)
+            yield from self._judge((edge * lower) ** 0.5, votes=VOTES)
 
     def _confirm(self) -> Generator[Try, Step, bool]:
         lower = self._lower
@@ -165,17 +168,18 @@ class _Searching:
         if passed >= votes:
             self._passed.append(rate_per_s)
             return True
-        self._failed[rate_per_s] = limited_by if failed >= votes else "generator"
+        if failed >= votes:
+            self._failed[rate_per_s] = limited_by
+        else:
+            self._unusable.add(rate_per_s)
         return False
 
     def _found(self) -> Found:
-        upper = self._upper
+        lower, upper = self._lower, min(self._failed, default=None)
         if upper is not None:
             limited_by = self._failed[upper]
-            if limited_by == "generator":
-                upper = None  # nothing was seen to fail there but the generator
-        elif self._lower is not None and self._lower >= self._usable_per_s:
+        elif self._unusable or (lower is not None and lower >= self._usable_per_s):
             limited_by = "generator"
         else:
             limited_by = "budget"
-        return Found(self._lower, upper, limited_by, self._confirmed)
+        return Found(lower, upper, limited_by, self._confirmed)
