@@ -16,6 +16,7 @@ STEP = StepResult(
     confirming=False,
     verdict="passed",
     limited_by="",
+    sound=True,
     reasons=(),
     acknowledged_per_s=399.0,
     p50_ms=2.0,
@@ -37,7 +38,7 @@ MODE = ModeCapacity(
     steps=(STEP,),
 )
 RESULT = CapacityResult(
-    schema_version=2,
+    schema_version=3,
     command="pollstorm capacity",
     started_utc="2026-01-01T00:00:00+00:00",
     slo=("p99<250ms", "lost=0"),

@@ -45,9 +45,11 @@ def test_a_point_of_which_the_loser_was_not_saturated_decides_nothing() -> None:
     def took(acknowledged_per_s: float, of: float) -> StepResult:
         return msgspec.structs.replace(STEP, acknowledged_per_s=acknowledged_per_s, rate_per_s=of)
 
-    starved = msgspec.structs.replace(took(200, of=400), reasons=("starved",))
+    starved = msgspec.structs.replace(took(200, of=400), sound=False, reasons=("starved",))
+    unexplained = msgspec.structs.replace(took(99, of=200), reasons=("1 vote is unexplained",))
     assert not Pair(took(99, of=100), took(200, of=400)).decides
     assert not Pair(took(99, of=200), starved).decides
+    assert Pair(unexplained, took(200, of=400)).decides  # its times and rates are sound
     assert Pair(took(99, of=200), took(399, of=400)).decides
     assert Pair(took(0, of=100), took(50, of=400)).advantage == 250  # one vote in five seconds
 

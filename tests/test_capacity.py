@@ -1,6 +1,8 @@
 """Scaling, sizing and the page of a capacity study, from points made by hand; a step for real."""
 
+from math import inf
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -12,6 +14,7 @@ from harness.capacity.breakeven import concluded
 from harness.capacity.outcome import (
     Bounds,
     CapacityResult,
+    Estimate,
     ModeScaling,
     Need,
     Range,
@@ -24,25 +27,31 @@ from harness.capacity.scaling import fitted
 from harness.capacity.search import Try
 from harness.capacity.sizing import (
     LEAST_MIB,
+    NO_TIME,
     backlog_for,
     drain_for,
+    flush_interval_for,
     headroom_of,
     memory_for,
     processes_for,
     shards_for,
     threads_for,
 )
-from harness.capacity.stand import Stand
+from harness.capacity.stand import BACKLOG, Stand, at_rate, missed_by, residual
 from harness.capacity.wording import (
     little_sentence,
+    played_sentences,
     sentence,
+    sustained_sentence,
 )
 from harness.cli.capacity_table import print_capacity
 from harness.errors import Exit
 from harness.modes.mode import find_mode
-from harness.plan import Plan, Site
+from harness.plan import FlusherPlan, Plan, Site, TargetPlan
+from harness.result import Generator
 from harness.services.processes import Supervisor
 from harness.services.targets import Existing
+from tests.results import mode_result
 from tests.studied import MODE, RESULT, STEP, point
 
 
@@ -141,8 +150,87 @@ def test_threads_backlog_and_memory_follow_from_what_was_measured() -> None:
 
 def test_the_simulator_says_how_many_queues_a_forecast_takes() -> None:
     plan = Plan(scenario="test", slo=("p99<250ms",), site=Site(workers=2))
-    found = shards_for(plan, find_mode("ticket"), 100.0, workers=2)
-    assert found == Need(value=1, low=1, high=1)
+    found = shards_for(plan, find_mode("ticket"), 100.0, workers=2, ends_s=inf)
+    assert found == (just(1), "")
+    assert shards_for(plan, find_mode("ticket"), 100.0, workers=2, ends_s=0.0) == (None, NO_TIME)
+
+
+def test_the_flush_interval_is_the_longest_that_counts_votes_in_time() -> None:
+    def plan(*slo: str, processes: int = 1) -> Plan:
+        flusher = FlusherPlan(interval_s=0.5, processes=processes)
+        return Plan(scenario="test", slo=slo, flusher=flusher)
+
+    def interval_s(found: Estimate | None) -> tuple[float, float, float | None]:
+        assert found is not None
+        return found.value, found.low, found.high
+
+    # 0.1 s beyond the interval, for the 200 votes of one: 0.5 ms each. At 1,000/s a drain takes
+    # half an interval.
+    found = flush_interval_for(plan("counted_p99<6s"), [STEP], 1000.0)
+    assert interval_s(found) == pytest.approx((4.0, 4.0, 4.0))
+    slower = msgspec.structs.replace(STEP, counted_p99_s=0.8)  # 1.5 ms each
+    quick = msgspec.structs.replace(STEP, rate_per_s=200.0, counted_p99_s=0.4)  # no time at all
+    far = msgspec.structs.replace(STEP, rate_per_s=50.0, counted_p99_s=5.0)
+    found = flush_interval_for(plan("counted_p99<=6s"), [far, quick, STEP, slower], 500.0)
+    assert interval_s(found) == pytest.approx((4.0, 6 / 1.75, 6.0))
+    # Two flushers take turns: 0.35 s beyond a quarter of a second, for 100 votes.
+    found = flush_interval_for(plan("counted_p99<6s", processes=2), [STEP], 1000 / 7)
+    assert interval_s(found)[0] == pytest.approx(2 * 6 / 1.5)
+    for none in (
+        flush_interval_for(plan("p99<6s"), [STEP], 1000.0),
+        flush_interval_for(plan("counted_p99<6s"), [], 1000.0),
+        flush_interval_for(plan("counted_p99<6s"), [STEP], 2001.0),  # drains never end
+    ):
+        assert none is None
+
+
+def test_votes_without_a_ballot_are_a_backlog_only_where_ballots_are_seen() -> None:
+    waiting, url = mode_result(accounts={"pending": 9}), "http://127.0.0.1:1"
+    for target, missed in (
+        (TargetPlan(), [(BACKLOG, False)]),
+        (TargetPlan(url=url, ballots="votes.csv"), [(BACKLOG, False)]),
+        (TargetPlan(url=url), []),
+    ):
+        assert missed_by(waiting, Plan(scenario="test", target=target), grows=False) == missed
+
+
+def test_a_trial_keeps_its_journal_whatever_the_scenario_says() -> None:
+    plan = Plan(scenario="test", site=Site(journal=False))
+    assert at_rate(plan, "ticket", 1.0, 1.0, 1, {}).site.journal
+
+
+def test_a_gauge_that_saw_nobody_is_the_worst_residual_not_none() -> None:
+    def generator(sampled: float | None, expected: float | None) -> Generator:
+        return Generator(
+            ceiling_per_s=None,
+            in_flight_sampled=sampled,
+            in_flight_expected=expected,
+            site_in_flight=None,
+        )
+
+    assert residual(generator(0.0, 4.0)) == -1.0
+    assert residual(generator(5.0, 4.0)) == 0.25
+    assert residual(generator(0.0, 0.9)) is None
+    assert residual(generator(None, 4.0)) is None
+
+
+def test_the_page_says_what_was_loaded_and_from_where() -> None:
+    def said(**known: Any) -> str:
+        result = msgspec.structs.replace(RESULT, **known)
+        return f"{sustained_sentence(result)} {played_sentences(result)}"
+
+    assert "refused and no backlog grew. Each rate was played on real memcached" in said()
+    assert "All of it shared this machine" in said()
+    remote = said(workers_at="10.0.0.1:5557", given=("memcached", "database"))
+    assert "The voters were played by workers that came to 10.0.0.1:5557." in remote
+    assert "The memcached and the database were there before" in remote
+    assert "All else shared this machine" in remote
+    target = said(target="http://127.0.0.1:8000", sees_ballots=False)
+    assert "held and hardly a vote was refused." in target
+    assert "played from this machine against http://127.0.0.1:8000" in target
+    assert "without its ballots nobody knows which votes were counted." in target
+    assert "memcached" not in target
+    assert "its ballots came in time" in said(target="http://127.0.0.1:8000")
 
 
 def test_a_study_is_inconclusive_while_a_lower_bound_is_not_confirmed() -> None:
@@ -167,7 +255,7 @@ def whole() -> CapacityResult:
     return msgspec.structs.replace(
         RESULT,
         forecast_per_s=300.0,
-        scaling={"direct": law(100.0, 0.1, 0.01, 0.02), "ticket": fitted([], seed=1)},
+        scaling={"direct": law(100.0, 0.1, 0.03, 0.02), "ticket": fitted([], seed=1)},
         break_even=concluded("ticket", [point(1.0, 0.5, 0.51, 0.5), point(9.0, 2.0, 2.1)], seed=1),
         patience=mapped(
             [
@@ -187,7 +275,9 @@ def whole() -> CapacityResult:
                 backlog_votes=just(480),
                 memcached_mib=just(64),
                 drain_s=Range(low=1.0, high=1.2),
+                flush_interval_s=Estimate(value=3.2, low=2.9, high=3.4),
                 shards=None,
+                without_shards=NO_TIME,
             )
         },
     )
@@ -208,7 +298,10 @@ def test_the_page_shows_every_part_that_there_is(tmp_path: Path) -> None:
         "2 or more",
         "17 to 23",
         "1.00 to 1.20",
-        "more than 16",
+        "3.20",
+        "2.90 to 3.40",
+        NO_TIME,
+        "Every cell, with its takeovers",
         "contention",
     ):
         assert words in page
@@ -227,7 +320,8 @@ def test_the_terminal_says_each_part_in_a_line(capsys: pytest.CaptureFixture[str
         "than direct (results pages per vote: 1) from 2.9",
         "ms; interval: 1.00 ms to 9.00 ms",
         "Patience of classic: No patience can be recommended",
-        "ticket: 300 votes/s with 30 % of headroom fits here; 2 site processes, 20 threads each",
+        "ticket: 300 votes/s with 30 % of headroom fits here; 2 site processes, 20 threads each, "
+        "drained every 3.20 s or more often",
     ):
         assert words in told
 
@@ -253,7 +347,7 @@ def test_a_step_is_a_whole_trial_that_is_audited(supervisor: Supervisor, tmp_pat
     step = stand.step(find_mode("ticket"), Try(100.0), 2.0, {"queue.slot_grace_s": 0.03})
     assert step.acknowledged_per_s > 50
     assert (step.lost, step.refused, step.unknown) == (0, 0, 0)
-    assert step.deepest_backlog > 0
+    assert step.deepest_backlog
     assert step.limited_by in ("p50<1ms", "")
     assert step.counted_p99_s is not None
     assert step.cpu_s_per_vote

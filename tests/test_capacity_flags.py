@@ -6,11 +6,14 @@ import pytest
 from click.testing import CliRunner
 
 from harness.capacity import study
+from harness.capacity.objectives import USUAL, usual_objectives
 from harness.cli import pollstorm
 from harness.cli.capacity import forecast_of, parts_of, seconds
 from harness.errors import PlanError
+from harness.plan import Plan, TargetPlan
 
 MODES = ("direct", "ticket", "classic")
+TARGET = ("--target", "http://127.0.0.1:1")
 
 
 @pytest.mark.parametrize(("text", "value"), [("90s", 90.0), ("6m", 360.0), ("0.5h", 1800.0)])
@@ -46,6 +49,16 @@ def test_all_are_the_parts_that_there_are_for_the_modes() -> None:
         parts_of("break-even", ["direct", "cached"], sized=False)
     with pytest.raises(PlanError, match=r"patience .* name classic in --modes"):
         parts_of("patience", ["direct", "ticket"], sized=False)
+
+
+def test_a_target_is_searched_by_what_can_be_seen_of_it() -> None:
+    def objectives(url: str = "", ballots: str = "") -> tuple[str, ...]:
+        return usual_objectives(Plan(scenario="x", target=TargetPlan(url=url, ballots=ballots)))
+
+    url = TARGET[1]
+    assert objectives() == USUAL == ("p99<250ms", "lost=0", "counted_p99<5s")
+    assert objectives(url, "votes.csv") == ("p99<250ms", "lost=0")
+    assert objectives(url) == ("p99<250ms",)
 
 
 @pytest.fixture(autouse=True)
@@ -87,6 +100,27 @@ def refused(*arguments: str) -> str:
         (["--scale", "2"], "--match and --scale are for --traffic"),
         (["--forecast", "8/s", "--traffic", "a.csv"], "both say what to size for"),
         (["--parts", "sizing"], "--parts sizing needs what to size for"),
+        (["--forecast", "1000000/s"], "--forecast: 1,000,000 votes a second; no more than 100,000"),
+        (["--workers", "100"], "a real site has 64 at most"),
+        (["--set", "site.journal=false"], "--set site.journal: a study decides that itself"),
+        (
+            ["--set", "queue.patience_s=2", "--parts", "all"],
+            "patience varies queue.patience_s itself; leave that flag away, or the part: "
+            "--parts search,scaling,break-even",
+        ),
+        (["--workers", "3", "--parts", "all"], "or the part: --parts search,break-even"),
+        (
+            ["--set", "arrivals.results_per_vote=1", "--parts", "break-even"],
+            "break-even varies arrivals.results_per_vote itself",
+        ),
+        (["--slo", "acknowledged_per_s>=300/s"], "is what is searched for, and low rates take few"),
+        (["--slo", "p99>=1ms"], "low rates miss what is to be at least so much"),
+        ([*TARGET, "--slo", "counted_p99<5s"], "a --target keeps no journal"),
+        ([*TARGET, "--slo", "lost=0"], "without its --ballots"),
+        ([*TARGET, "--modes", "direct"], "--modes: the processes and services of a --target"),
+        ([*TARGET, "--workers", "2"], "--workers: the processes and services of a --target"),
+        ([*TARGET, "--memcached", "127.0.0.1:1"], "--memcached: the processes and services of a"),
+        ([*TARGET, "--set", "queue.queues=2"], "--set queue.queues: the processes and services"),
     ],
 )
 def test_flags_that_make_no_sense_are_refused_in_one_line(arguments: list[str], why: str) -> None:

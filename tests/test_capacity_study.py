@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from harness.capacity import patience as patient
+from harness.capacity import sizing
 from harness.capacity import study as studied
 from harness.capacity.outcome import Bounds, CapacityResult, ModeCapacity, PatienceMap, StepResult
 from harness.capacity.patience import Loss, patience
@@ -37,7 +38,7 @@ class Quiet:
 class MadeUp:
     """A stand whose modes take `TAKES_PER_S`, until a step is played that cannot be."""
 
-    ends: PollstormError | None = None
+    ends: PollstormError | OSError | None = None
     after = 10**6
 
     def __init__(self, plan: Plan, *_: Any, keep: bool) -> None:  # noqa: ARG002
@@ -121,6 +122,29 @@ def test_what_is_known_when_a_study_is_ended_stays(
     assert f"The study was stopped: {ends}" in page
 
 
+def test_the_trials_of_a_mode_stay_when_no_process_can_be_started(
+    stand: type[MadeUp], tmp_path: Path
+) -> None:
+    stand.ends, stand.after = OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)), 2
+    with pytest.raises(PollstormError, match="Resource temporarily unavailable; what is known"):
+        study(order(tmp_path), Existing(), Quiet())
+    assert len(kept(tmp_path).modes["direct"].steps) == 2
+
+
+@pytest.mark.usefixtures("stand")
+def test_modes_that_were_sized_before_an_interruption_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut_short(_: Plan) -> bool:
+        raise Interrupted("interrupted by SIGINT")
+
+    monkeypatch.setattr(sizing, "_suffices", cut_short)
+    sized = order(tmp_path, parts=("search", "sizing"), forecast_per_s=300.0)
+    with pytest.raises(Interrupted):
+        study(sized, Existing(), Quiet())
+    assert list(kept(tmp_path).sizing) == ["direct"]
+
+
 def test_a_study_that_ends_before_its_first_step_says_so_on_its_page(
     stand: type[MadeUp], tmp_path: Path
 ) -> None:
@@ -191,6 +215,7 @@ def test_what_a_part_leaves_of_the_budget_goes_to_those_after_it() -> None:
     parts = ("search", "scaling", "break-even", "patience")
     assert [round(share_s(parts, part, 110.0)) for part in parts] == [40, 47, 82, 110]
     assert share_s(("search",), "search", 110.0) == 110.0
+    assert share_s((*parts, "sizing"), "patience", 30.0) == 20.0
 
 
 def test_a_budget_too_short_for_one_rate_is_refused_and_says_what_it_takes(

@@ -11,12 +11,15 @@ import pytest
 from click.testing import CliRunner, Result
 
 from harness import foreign
+from harness.capacity import study
+from harness.capacity.stand import Stand
 from harness.cli import pollstorm
 from harness.database.connections import connect
 from harness.database.foreign import read_foreign_ballots, require_source
 from harness.errors import Exit, PlanError, ServiceError
 from harness.foreign import aimed_at_target, modes_of
 from harness.load.request import ForeignRequests, Target
+from harness.modes.mode import Mode
 from harness.plan import Limits, Plan, TargetPlan, Voters, plan_from
 from harness.run_folder import TrialFolder
 from harness.services.mariadb import MariadbServer
@@ -61,12 +64,12 @@ def server(supervisor: Supervisor, tmp_path: Path) -> Iterator[str]:
     child.stop(1)
 
 
-def played(tmp_path: Path, *flags: str) -> Result:
+def played(tmp_path: Path, *flags: str, verb: str = "run") -> Result:
     plan = tmp_path / "plan.toml"
     plan.write_text(PLAN)
     arguments = [str(plan), "--out", str(tmp_path / "run"), "--json", *flags]
     return CliRunner(env={"POLLSTORM_TEST_KEY": SECRETS[0]}).invoke(
-        pollstorm, ["run", *arguments], catch_exceptions=False, standalone_mode=False
+        pollstorm, [verb, *arguments], catch_exceptions=False, standalone_mode=False
     )
 
 
@@ -104,6 +107,30 @@ def test_without_its_ballots_nothing_is_said_about_its_votes(server: str, tmp_pa
     assert "Its ballots were not given" in " ".join(result["verdict"]["reasons"])
     assert found.return_value == 3
     assert result["modes"]["target"]["latency_ms"]["p50"] > 0
+
+
+@pytest.mark.services
+def test_its_capacity_is_searched_by_what_can_be_seen_of_it(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ceiling(stand: Stand, _: Mode) -> None:
+        stand.ceiling_per_s = 10_000.0
+
+    monkeypatch.setattr(study, "STEP_S", 1.0)
+    monkeypatch.setattr(study, "CONFIRM_S", 1.5)
+    monkeypatch.setattr(Stand, "usable_per_s", 100.0)
+    monkeypatch.setattr(Stand, "measure_ceiling", ceiling)
+    found = played(tmp_path, "--target", server, "--budget", "60s", verb="capacity")
+    result = json.loads((tmp_path / "run" / "capacity.json").read_text())
+    mode = result["modes"]["target"]
+    assert mode["capacity_per_s"] == {"lower": 100.0, "upper": None}
+    assert (mode["limited_by"], mode["confirmed"]) == ("generator", True)
+    assert (found.return_value, result["slo"]) == (Exit.OK, ["p99<250ms"])
+    step = mode["steps"][-1]
+    assert step["acknowledged_per_s"] > 50
+    unknown = ("counted_p99_s", "deepest_backlog", "backlog_growth_per_s", "cpu_s_per_vote")
+    assert {step[name] for name in unknown} == {None}
+    assert "its own; without its ballots" in (tmp_path / "run" / "index.html").read_text()
 
 
 @pytest.mark.parametrize(

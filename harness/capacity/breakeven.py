@@ -57,7 +57,7 @@ class Pair(NamedTuple):
     def decides(self) -> bool:
         """Whether the one that took fewer votes could take no more, by two sound measurements."""
         less, more = sorted(self, key=lambda step: step.acknowledged_per_s)
-        return less.saturated and not more.reasons and more.acknowledged_per_s > 0
+        return less.saturated and more.sound and more.acknowledged_per_s > 0
 
 
 GRID: Final = (

@@ -9,7 +9,7 @@ from harness.analysis.crossing import Wins
 from harness.capacity.search import LOWEST_PER_S
 from harness.errors import Exit
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 NEARLY_ALL: Final = 0.95  # of what was offered, which itself varies by a few per cent
 
 
@@ -28,7 +28,8 @@ class StepResult(msgspec.Struct, frozen=True, kw_only=True):
     confirming: bool
     verdict: Literal["passed", "failed", "invalid"]
     limited_by: str  # the objective that was missed; empty if none was
-    reasons: tuple[str, ...]  # why invalid
+    sound: bool  # the measurement: its times and rates count
+    reasons: tuple[str, ...]  # why it is not, and why not all is known of the votes
     acknowledged_per_s: float
     p50_ms: float | None  # from the planned time
     p99_ms: float | None
@@ -37,17 +38,17 @@ class StepResult(msgspec.Struct, frozen=True, kw_only=True):
     refused: int
     unknown: int
     takeovers: int  # of a lock whose holder was waited for in vain
-    deepest_backlog: int  # acknowledged votes that waited for their commit at one time
-    backlog_growth_per_s: float
+    deepest_backlog: int | None  # acknowledged votes that waited for their commit at one time
+    backlog_growth_per_s: float | None  # None, as above: a target tells neither
     in_flight_residual: float | None
     """Little's law: sampled L over λW, less 1; None where fewer than one request was under way."""
-    cpu_s_per_vote: float | None  # of all services
+    cpu_s_per_vote: float | None  # of all services; None: they are a target's own
 
     @property
     def saturated(self) -> bool:
         """Whether more was offered than taken, and a sound measurement says so: of what took
         nearly all that was offered nobody knows how much it can take."""
-        return not self.reasons and self.acknowledged_per_s < NEARLY_ALL * self.rate_per_s
+        return self.sound and self.acknowledged_per_s < NEARLY_ALL * self.rate_per_s
 
 
 class ModeCapacity(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,11 +61,11 @@ class ModeCapacity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):
-    """A value, and the bounds of its 95 % interval."""
+    """A value, and the bounds of its interval: one of 95 %, or as docs/capacity.md says."""
 
     value: float
     low: float
-    high: float
+    high: float | None  # None: beyond what was measured
 
 
 class ScalingPoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,7 +87,7 @@ class ModeScaling(msgspec.Struct, frozen=True, kw_only=True):
     single_per_s: Estimate | None = None  # what one process does alone
     contention: Estimate | None = None  # σ
     coherency: Estimate | None = None  # κ
-    best_processes: Estimate | None = None  # None: throughput was not seen to fall again
+    best_processes: Estimate | None = None  # None: not seen to fall again up to the most tried
     explained: float | None = None  # R²
 
 
@@ -222,7 +223,11 @@ class Sizing(msgspec.Struct, frozen=True, kw_only=True):
     backlog_votes: Need  # deepest, between two drains
     memcached_mib: Need  # for that backlog, with what a chunk wastes
     drain_s: Range | None  # until the queue is empty when no more votes come; None: no queue
-    shards: Need | None  # queues; predicted by the simulator. None: no number up to 16 was enough
+    flush_interval_s: Estimate | None
+    """The longest with which votes are counted as soon as the objective on `counted_p99` wants.
+    None: no queue, no such objective, no trial to go by, or no interval is short enough."""
+    shards: Need | None  # queues; predicted by the simulator. None: `without_shards` says why
+    without_shards: str = ""
 
 
 class CapacityResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -238,6 +243,10 @@ class CapacityResult(msgspec.Struct, frozen=True, kw_only=True):
     spent_s: float = 0.0
     stopped_by: str = ""  # what ended the study early; then it holds what was known by then
     forecast_per_s: float | None = None
+    target: str = ""  # somebody else's server; empty: our own site, in each mode
+    sees_ballots: bool = True  # whether it was known which votes were counted
+    workers_at: str = ""  # where those that played the load came to; empty: it was played here
+    given: tuple[str, ...] = ()  # services that were not started for the study
     modes: dict[str, ModeCapacity] = {}
     scaling: dict[str, ModeScaling] = {}
     break_even: BreakEven | None = None

@@ -5,7 +5,6 @@ from pathlib import Path
 from harness.capacity import wording
 from harness.capacity.figures import figures
 from harness.capacity.outcome import CapacityResult
-from harness.capacity.sizing import MOST_PROCESSES
 from harness.report.page import fill
 from harness.run_folder import write_atomically
 
@@ -23,7 +22,6 @@ def write_page(folder: Path, result: CapacityResult) -> Path:
         result=result,
         figures={each.name: each for each in shown},
         told=wording,
-        most_processes=MOST_PROCESSES,
     )
     write_atomically(page, html.encode())
     return page

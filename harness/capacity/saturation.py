@@ -49,7 +49,7 @@ class Saturation:
             offered_per_s = min(offered_per_s, most_per_s)
             self._offered_per_s[setting] = offered_per_s
             step = stand.step(mode, Try(offered_per_s), STEP_S, changes)
-            in_vain = step.reasons or offered_per_s >= most_per_s
+            in_vain = not step.sound or offered_per_s >= most_per_s
             if step.saturated or in_vain or not stand.has_time(self._ends_s):
                 return step
             offered_per_s *= OVERLOAD

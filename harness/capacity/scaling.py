@@ -78,5 +78,5 @@ def fitted(points: Sequence[ScalingPoint], seed: int) -> ModeScaling:
     )
 
 
-def _estimate(interval: scalability.Interval) -> Estimate:
+def _estimate(interval: scalability.Interval | scalability.Best) -> Estimate:
     return Estimate(value=interval.value, low=interval.low, high=interval.high)

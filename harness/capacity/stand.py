@@ -3,15 +3,15 @@
 A trial is audited as that of any run is. All parts of a study measure here.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic
 from typing import Any, Final
 
 import msgspec
 
-from harness.analysis.backlog import backlog
+from harness.analysis.backlog import Backlog, backlog
 from harness.audit.examination import examine
+from harness.capacity.objectives import sees_ballots
 from harness.capacity.outcome import StepResult
 from harness.capacity.search import LOWEST_PER_S, Try, Verdict
 from harness.errors import HistoryError
@@ -19,11 +19,11 @@ from harness.foreign import FOREIGN, aimed_at_target, play
 from harness.load.meeting import within_reach
 from harness.modes.mode import Mode, find_mode
 from harness.plan import Plan, with_changes
-from harness.result import ModeResult
-from harness.run_folder import RunFolder, TrialFolder
+from harness.result import Generator, ModeResult
+from harness.run_folder import RunFolder, TrialFacts, TrialFolder
 from harness.services.processes import Supervisor
 from harness.services.targets import Existing
-from harness.slo import SLO_FIGURES, Slo
+from harness.slo import SLO_FIGURES
 from harness.trial import Progress, Stage
 
 STEP_S: Final = 5.0  # ten of the flusher's intervals; at 100 votes/s, p99 is of 500
@@ -133,6 +133,7 @@ def at_rate(
         "seed": plan.seed + number,
         "arrivals.curve": "trickle",
         "arrivals.trickle_per_s": rate_per_s,
+        "site.journal": True,  # without it nobody knows of a backlog
         **more,
     }
     plan = msgspec.structs.replace(plan, faults=())
@@ -144,24 +145,20 @@ def judge(trial: TrialFolder, plan: Plan, wanted: Try) -> StepResult:
     facts = trial.read_facts()
     result = examine(trial, plan).result
     accounts = result.accounts
-    try:
-        waiting = backlog(trial, facts)
-        deepest, growth_per_s, grows = waiting.deepest, waiting.growth_per_s, waiting.grows
-    except HistoryError:  # no journal: then nothing is known of a backlog
-        deepest, growth_per_s, grows = 0, 0.0, False
-    missed = missed_by(result, plan.slos(), grows=grows)
-    invalid = result.verdict.measurement == "invalid"
+    waiting = _backlog(trial, facts)
+    missed = missed_by(result, plan, grows=waiting is not None and waiting.grows)
+    sound = result.verdict.measurement == "sound"
     # Votes are accounted for whatever the generator did; times and rates are not.
-    proven = [text for text, of_votes in missed if of_votes or not invalid]
-    verdict: Verdict = Verdict.FAILED if proven else Verdict.INVALID if invalid else Verdict.PASSED
-    gauge, expected = result.generator.in_flight_sampled, result.generator.in_flight_expected
-    crowded = gauge is not None and expected is not None and expected >= FEWEST_IN_FLIGHT
+    proven = [text for text, of_votes in missed if of_votes or sound]
+    verdict: Verdict = Verdict.FAILED if proven else Verdict.PASSED if sound else Verdict.INVALID
+    spent_s = sum(facts.cpu_s.values()) if facts.cpu_s else None  # a target does not tell
     return StepResult(
         rate_per_s=wanted.rate_per_s,
         lasts_s=plan.duration_s,
         confirming=wanted.confirming,
         verdict=verdict.value,
         limited_by=proven[0] if proven else "",
+        sound=sound,
         reasons=result.verdict.reasons,
         acknowledged_per_s=result.rates_per_s.acknowledged,
         p50_ms=result.latency_ms.p50,
@@ -171,27 +168,47 @@ def judge(trial: TrialFolder, plan: Plan, wanted: Try) -> StepResult:
         refused=accounts.refused,
         unknown=accounts.recovered + accounts.absent,
         takeovers=result.lock.takeovers,
-        deepest_backlog=deepest,
-        backlog_growth_per_s=growth_per_s,
-        in_flight_residual=gauge / expected - 1 if crowded and gauge and expected else None,
-        cpu_s_per_vote=sum(facts.cpu_s.values()) / accounts.sent if accounts.sent else None,
+        deepest_backlog=None if waiting is None else waiting.deepest,
+        backlog_growth_per_s=None if waiting is None else waiting.growth_per_s,
+        in_flight_residual=residual(result.generator),
+        cpu_s_per_vote=spent_s / accounts.sent if spent_s is not None and accounts.sent else None,
     )
 
 
-def missed_by(result: ModeResult, slos: Sequence[Slo], *, grows: bool) -> list[tuple[str, bool]]:
+def _backlog(trial: TrialFolder, facts: TrialFacts) -> Backlog | None:
+    """None without a journal: a target keeps none; another trial is invalid then."""
+    try:
+        return backlog(trial, facts)
+    except HistoryError:
+        return None
+
+
+def residual(generator: Generator) -> float | None:
+    """Little's law: requests under way as sampled, over those expected, less 1.
+
+    None where too few were expected, or nobody counted.
+    """
+    sampled, expected = generator.in_flight_sampled, generator.in_flight_expected
+    if sampled is None or expected is None or expected < FEWEST_IN_FLIGHT:
+        return None
+    return sampled / expected - 1
+
+
+def missed_by(result: ModeResult, plan: Plan, *, grows: bool) -> list[tuple[str, bool]]:
     """The objectives that the trial missed, each with whether it is one of votes.
 
-    Beside those given: nearly every vote is taken in, and the backlog does not grow.
+    Beside those given: nearly every vote is taken in, and the backlog does not grow. Where nobody
+    sees the ballots, nobody knows of a backlog either.
     """
     accounts = result.accounts
     missed = [
         (slo.text, SLO_FIGURES[slo.figure] == "accounts")
-        for slo, found in zip(slos, result.slo, strict=True)
+        for slo, found in zip(plan.slos(), result.slo, strict=True)
         if not found.held
     ]
     not_taken = accounts.refused + accounts.absent + accounts.recovered + accounts.resurrected
     if not_taken > NOT_TAKEN * accounts.sent:
         missed.append((REFUSED, False))
-    if grows or accounts.pending:
+    if grows or (accounts.pending and sees_ballots(plan)):
         missed.append((BACKLOG, False))
     return missed

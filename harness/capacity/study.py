@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from harness.capacity.breakeven import break_even
+from harness.capacity.objectives import require_answerable, sees_ballots
 from harness.capacity.outcome import (
     SCHEMA_VERSION,
     Bounds,
@@ -29,15 +30,16 @@ from harness.errors import PlanError, PollstormError
 from harness.foreign import FOREIGN, aimed_at_target, modes_of, require_target
 from harness.load.meeting import require_free, within_reach
 from harness.modes.mode import Mode
-from harness.plan import Plan, with_changes
+from harness.plan import Plan, host_of, with_changes
 from harness.run_folder import write_atomically
 from harness.services.interruption import interruptible, uninterrupted
 from harness.services.processes import Supervisor
-from harness.services.targets import Existing
+from harness.services.stack import require_room
+from harness.services.targets import Existing, is_loopback
 from harness.trial import Progress
 
 PARTS: Final = ("search", "scaling", "break-even", "patience", "sizing")
-SHARES: Final = {"search": 4, "scaling": 3, "break-even": 3, "patience": 1, "sizing": 0}
+SHARES: Final = {"search": 8, "scaling": 6, "break-even": 6, "patience": 2, "sizing": 1}
 """How the budget is dealt out among those parts that are asked for. What one leaves goes to those
 that come after it."""
 START_PER_S: Final = 400.0  # a poll's spike on a small site; every mode was seen to take it
@@ -111,6 +113,7 @@ def study(order: Order, existing: Existing, progress: Progress) -> CapacityResul
             usable_per_s=stand.usable_per_s,
             budget_s=order.budget_s,
             forecast_per_s=order.forecast_per_s,
+            **surroundings(order.plan, existing),
         )
         record = Record(order.folder, begun_s, result)
         try:
@@ -162,9 +165,10 @@ def _play_parts(
         break_even(stand, modes, record.result, until_s("break-even"), keep)
     if "patience" in order.parts:
         keep = partial(record.keep_part, "patience")
-        patience(stand, modes, order.folder / "simulated", ends_s, keep)
+        patience(stand, modes, order.folder / "simulated", until_s("patience"), keep)
     if "sizing" in order.parts and order.forecast_per_s is not None:
-        record.keep(sizing=size(order.plan, modes, record.result, order.forecast_per_s))
+        keep = partial(record.keep_part, "sizing")
+        size(order.plan, modes, record.result, order.forecast_per_s, until_s("sizing"), keep)
 
 
 def share_s(parts: Sequence[str], part: str, left_s: float) -> float:
@@ -175,6 +179,7 @@ def share_s(parts: Sequence[str], part: str, left_s: float) -> float:
 
 def require_possible(order: Order, modes: Sequence[Mode], existing: Existing) -> None:
     """Raises PlanError for a study that cannot find what it is asked for."""
+    require_answerable(order.plan)
     needed_s = LEAST_S * len(modes)
     for_search_s = share_s(order.parts, "search", order.budget_s)
     if for_search_s < needed_s:
@@ -195,6 +200,20 @@ def require_possible(order: Order, modes: Sequence[Mode], existing: Existing) ->
             "--parts break-even slows commits down by the database server's settings; "
             "leave --database away, and one of its own is started"
         )
+    if modes != [FOREIGN]:
+        require_room(order.plan, existing)
+
+
+def surroundings(plan: Plan, existing: Existing) -> dict[str, Any]:
+    """Against what rates are played, and where, by the names that `capacity.json` has for it."""
+    master = plan.voters.master
+    there = {"memcached": existing.memcached, "database": existing.database}
+    return {
+        "target": plan.target.url,
+        "sees_ballots": sees_ballots(plan),
+        "workers_at": "" if not master or is_loopback(host_of(master, "--listen")) else master,
+        "given": tuple(name for name, addresses in there.items() if addresses),
+    }
 
 
 def find(stand: Stand, mode: Mode, ends_s: float, keep: Callable[[ModeCapacity], None]) -> None:
@@ -220,7 +239,7 @@ def find(stand: Stand, mode: Mode, ends_s: float, keep: Callable[[ModeCapacity],
             wanted = searching.send(Step(Verdict(judged.verdict), judged.limited_by))
     except StopIteration as ended:
         keep(capacity_of(ended.value, steps))
-    except PollstormError:
+    except (PollstormError, OSError):
         keep(capacity_of(given_up(searching), steps))
         raise
 

@@ -61,6 +61,44 @@ def sentence(result: CapacityResult) -> str:
     return f"{best} sustains the most: {most[best]} votes a second."
 
 
+def sustained_sentence(result: CapacityResult) -> str:
+    """What is meant by sustained, with these objectives and for what was loaded."""
+    also = ["hardly a vote was refused"]
+    if not result.target:
+        also.append("no backlog grew")
+    elif result.sees_ballots:
+        also.append("its ballots came in time")
+    *most, last = f"{', '.join(result.slo)} held", *also
+    return f"Sustained: the highest rate of votes at which {', '.join(most)} and {last}."
+
+
+def played_sentences(result: CapacityResult) -> str:
+    """Against what the rates were played, by whom, and on which machines."""
+    far = f"by workers that came to {result.workers_at}"
+    voters = far if result.workers_at else "from this machine"
+    if result.target:
+        known = (
+            "its ballots tell which votes were counted"
+            if result.sees_ballots
+            else "without its ballots nobody knows which votes were counted"
+        )
+        return (
+            f"Each rate was played {voters} against {result.target}, whose processes and "
+            f"services are its own; {known}."
+        )
+    said = [
+        "Each rate was played on real memcached, MariaDB and site processes, and every vote "
+        "accounted for."
+    ]
+    if result.workers_at:
+        said.append(f"The voters were played {far}.")
+    if result.given:
+        said.append(f"The {' and the '.join(result.given)} were there before, wherever that is.")
+    shared = "All of it" if len(said) == 1 else "All else"
+    said.append(f"{shared} shared this machine: the rates compare modes with each other, here.")
+    return " ".join(said)
+
+
 def enclosed(bounds: Bounds) -> str:
     """`400 to 566`, or `1,600 or more` where nothing failed."""
     if bounds.upper is None:
@@ -223,11 +261,13 @@ def between(found: Range | None) -> str:
     return " to ".join(dict.fromkeys(ends)) or NOTHING
 
 
-def estimate(found: Estimate | None, most: float = inf) -> Markup:
-    """`0.197 (0.094 to 0.301)`, the interval in small print; `most`: what is beyond it is far."""
+def estimate(found: Estimate | None, without: str = NOTHING) -> Markup:
+    """`0.197 (0.094 to 0.301)`, the interval in small print; `without`: what stands for none."""
     if found is None:
-        return escape("none seen")
-    high = "or more" if found.high > most else f"to {number(found.high)}"
+        return escape(without)
+    if found.low == found.value == found.high:
+        return escape(number(found.value))
+    high = "or more" if found.high is None else f"to {number(found.high)}"
     return Markup('{} <small class="quiet">{} {}</small>').format(
         number(found.value), number(found.low), high
     )

@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
+import msgspec
+from click.core import ParameterSource
 
 from harness.capacity.breakeven import queue_of
+from harness.capacity.objectives import USUAL, usual_objectives
 from harness.capacity.patience import MODE as LOCK_MODE
 from harness.capacity.study import PARTS, Order, result_file, study
 from harness.cli.capacity_table import print_capacity
@@ -32,18 +35,25 @@ from harness.cli.run import KNOWN, repeat_command
 from harness.cli.traffic import traffic_of
 from harness.errors import PlanError
 from harness.modes.mode import Mode, find_mode
-from harness.plan import find_scenario, read_plan, with_changes
+from harness.plan import Plan, find_scenario, read_plan, with_changes
 from harness.slo import nearest
 
 RATE: Final = re.compile(r"(\d+(?:\.\d+)?)(?:/s)?")
 DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(s|m|h)")
 SECONDS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0}
 READERS: Final = "arrivals.results_per_vote"  # the one thing about arrivals that a study takes over
+MOST_FORECAST_PER_S: Final = 100_000.0
+"""Some hundred times the rates that were measured with one machine. A simulated trial of so many
+votes takes a minute and a gigabyte."""
 OF_FLAGS: Final = {"modes": "--modes", "slo": "--slo", "seed": "--seed"}
-OF_THE_STUDY: Final = ("duration_s", "repeat", "faults", "scenario")
+OF_THE_STUDY: Final = ("duration_s", "repeat", "faults", "scenario", "site.journal")
+OUR_FLAGS: Final = ("modes", "workers", "threads", "memcached", "database")
+OUR_TABLES: Final = ("site", "queue", "flusher", "memcached", "database")
+"""Of the plan: as those flags, they say nothing of a server that is somebody else's."""
 VARIED: Final = {
-    "scaling": "site.workers",
-    "break-even": "database.commit_wait_us",
+    "scaling": ("site.workers",),
+    "break-even": ("database.commit_wait_us", READERS),
+    "patience": ("site.workers", "queue.patience_s", "voters.keep_alive"),
 }
 EPILOG: Final = f"""{KNOWN}
 \b
@@ -61,7 +71,7 @@ docs/capacity.md says how the search goes and what it cannot tell.
 @click.argument("scenario", default="steady-trickle")
 @click.option("--modes", default="direct,cached,classic,ticket", show_default=True, metavar="A,B")
 @click.option(
-    "--slo", multiple=True, default=("p99<250ms", "lost=0", "counted_p99<5s"), show_default=True,
+    "--slo", multiple=True, default=USUAL, show_default=True,
     metavar="'p99<250ms'", help="Objective; may be repeated.",
 )  # fmt: skip
 @click.option(
@@ -134,12 +144,13 @@ def capacity(
         "seed": flags["seed"],
         **target_changes(target, ballots, allow_target),
     }
-    require_settable(settings_of(settings))
+    set_by_key = settings_of(settings)
+    require_settable(set_by_key)
     changes = set_besides(changes, settings)
     peak_per_s = forecast_of(forecast, flags)
     wanted = parts_of(parts, changes["modes"], sized=peak_per_s is not None)
     require_no_contradiction(changes, wanted)
-    plan = with_changes(read_plan(find_scenario(scenario)), changes, "flags")
+    plan = plan_of(scenario, changes, given_flags(), set_by_key)
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     folder = out or Path("reports") / f"{stamp}-capacity"
     console = Audience(stderr=as_json)
@@ -207,13 +218,49 @@ def require_settable(settings: dict[str, Any]) -> None:
             raise PlanError(f"--set {key}: a study decides that itself; leave it away")
 
 
+def plan_of(
+    scenario: str, changes: dict[str, Any], given: set[str], settings: dict[str, Any]
+) -> Plan:
+    """The scenario as the flags have it, with the usual objectives if none were given.
+
+    Raises PlanError.
+    """
+    plan = with_changes(read_plan(find_scenario(scenario)), changes, "flags")
+    if plan.target.url:
+        require_none_of_ours(given, settings)
+    if "slo" not in given:
+        plan = msgspec.structs.replace(plan, slo=usual_objectives(plan))
+    return plan
+
+
+def given_flags() -> set[str]:
+    """The names of those that were given, to whichever value."""
+    context = click.get_current_context()
+    typed = ParameterSource.COMMANDLINE
+    return {name for name in context.params if context.get_parameter_source(name) is typed}
+
+
+def require_none_of_ours(given: set[str], settings: dict[str, Any]) -> None:
+    """Raises PlanError for a flag or `--set` that says nothing of a target."""
+    ours = [f"--{name}" for name in OUR_FLAGS if name in given]
+    ours += [f"--set {key}" for key in settings if key.partition(".")[0] in OUR_TABLES]
+    if ours:
+        raise PlanError(
+            f"{ours[0]}: the processes and services of a --target are its own; leave that flag away"
+        )
+
+
 def require_no_contradiction(changes: dict[str, Any], parts: Sequence[str]) -> None:
     """Raises PlanError where a flag holds still what a part varies."""
-    for part, key in VARIED.items():
-        if part in parts and changes.get(key) is not None:
+    held = {
+        part: [key for key in VARIED.get(part, ()) if changes.get(key) is not None]
+        for part in parts
+    }
+    for part, keys in held.items():
+        if keys:
             raise PlanError(
-                f"--parts {part} varies {key} itself; leave that flag away, or the part: "
-                f"--parts {','.join(each for each in parts if each != part)}"
+                f"--parts {part} varies {keys[0]} itself; leave that flag away, or the part: "
+                f"--parts {','.join(each for each in parts if not held[each])}"
             )
 
 
@@ -222,7 +269,8 @@ def forecast_of(text: str | None, flags: dict[str, Any]) -> float | None:
     if flags["traffic"] is not None:
         if text is not None:
             raise PlanError("--forecast and --traffic both say what to size for; give one")
-        return traffic_of(flags).busiest_per_s
+        busiest_per_s = traffic_of(flags).busiest_per_s
+        return require_sizable(busiest_per_s, f"--traffic {flags['traffic']}")
     if flags["match"] is not None or flags["scale"] is not None:
         raise PlanError("--match and --scale are for --traffic; name the file with it")
     if text is None:
@@ -230,4 +278,14 @@ def forecast_of(text: str | None, flags: dict[str, Any]) -> float | None:
     match = RATE.fullmatch(text.strip())
     if not match or not float(match[1]):
         raise PlanError(f"--forecast {text!r}: write votes per second, such as 800/s")
-    return float(match[1])
+    return require_sizable(float(match[1]), "--forecast")
+
+
+def require_sizable(peak_per_s: float, flag: str) -> float:
+    """The forecast. Raises PlanError for more than there is a sizing for."""
+    if peak_per_s > MOST_FORECAST_PER_S:
+        raise PlanError(
+            f"{flag}: {peak_per_s:,.0f} votes a second; "
+            f"no more than {MOST_FORECAST_PER_S:,.0f} can be sized for"
+        )
+    return peak_per_s

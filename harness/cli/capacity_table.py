@@ -36,8 +36,12 @@ def _of_parts(result: CapacityResult) -> Iterator[str]:
         best = law.best_processes
         if law.without_law:
             yield f"{name}: no scalability law: {law.without_law}"
-        elif best:
-            ends = f"{best.low:.0f} to {best.high:.0f}"
+        elif best is None:
+            most = max(point.processes for point in law.points if point.saturated)
+            yield f"{name}: throughput was not seen to fall again, up to {most} site processes"
+        else:
+            high = "or more" if best.high is None else f"to {best.high:.0f}"
+            ends = f"{best.low:.0f} {high}"
             yield f"{name}: the most is taken by {best.value:.0f} of the site's processes ({ends})"
     if result.break_even:
         for row in break_even_rows(result.break_even):
@@ -48,9 +52,11 @@ def _of_parts(result: CapacityResult) -> Iterator[str]:
     for name, need in result.sizing.items():
         fits = "fits here" if need.fits else "does not fit here"
         processes = f"; {count(need.processes.value)} site processes" if need.processes else ""
+        flush = need.flush_interval_s
+        drained = f", drained every {number(flush.value)} s or more often" if flush else ""
         yield (
             f"{name}: {count(result.forecast_per_s)} votes/s with 30 % of headroom {fits}"
-            f"{processes}, {count(need.threads.value)} threads each"
+            f"{processes}, {count(need.threads.value)} threads each{drained}"
         )
 
 
