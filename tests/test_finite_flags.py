@@ -14,6 +14,7 @@ from harness.errors import Exit
         ["worker", "--master", "127.0.0.1:1", "--wait"],
         ["run", "steady-trickle", "--duration"],
         ["run", "controversial-poll", "--peak"],
+        ["check", "--calibrate", "--rate"],
     ],
 )
 def test_a_number_that_is_not_finite_is_refused_by_its_flag(

@@ -14,6 +14,7 @@ from click.core import ParameterSource
 from rich.console import Console
 from rich.table import Table
 
+from harness.cli.options import finite
 from harness.cli.progress import Audience, print_json
 from harness.cli.run import repeat_command
 from harness.errors import PlanError, PollstormError
@@ -61,7 +62,7 @@ Exit codes: 0 no worse, 99 worse, 3 undecided. docs/check.md says how it decides
 )  # fmt: skip
 @click.option(
     "--rate", type=click.FloatRange(10, 10_000), default=200.0, show_default=True,
-    metavar="VOTES_PER_S", help="For each version; well below what it can take.",
+    metavar="VOTES_PER_S", callback=finite, help="For each version; well below what it can take.",
 )  # fmt: skip
 @click.option(
     "--margin", "margins", multiple=True, metavar="p50=5%,cpu=5%",
