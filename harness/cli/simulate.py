@@ -22,7 +22,8 @@ EPILOG: Final = f"""{KNOWN}
 \b
 Examples:
   pollstorm simulate controversial-poll --modes direct,classic,ticket
-  pollstorm simulate controversial-poll --modes ticket --workers 1000 --cores 500 --shards 16 --peak 40000
+  pollstorm simulate controversial-poll --modes ticket \\
+    --workers 1000 --cores 500 --shards 16 --peak 40000
   pollstorm simulate on-air-promotion --calibrate reports/latest
   pollstorm simulate controversial-poll --modes ticket,mirrored --campaign 1000 --seed 1
 
