@@ -310,6 +310,12 @@ def test_the_page_shows_every_part_that_there_is(tmp_path: Path) -> None:
     assert "contention" not in bare
 
 
+def test_trials_in_which_nothing_was_taken_are_drawn_without_a_word(tmp_path: Path) -> None:
+    nothing = msgspec.structs.replace(STEP, acknowledged_per_s=0.0, verdict="failed")
+    mode = msgspec.structs.replace(MODE, steps=(STEP, nothing))
+    write_page(tmp_path, msgspec.structs.replace(RESULT, modes={"direct": mode}))  # or a warning
+
+
 def test_the_terminal_says_each_part_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     print_capacity(whole(), Console(width=100))
     told = capsys.readouterr().out

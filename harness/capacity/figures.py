@@ -123,7 +123,8 @@ def _paint_responses(axes: Axes, steps: Sequence[StepResult], name: str, look: S
     for step in steps:
         ms = getattr(step, name)
         if step.verdict != "invalid" and ms:
-            by_rate.setdefault(step.rate_per_s, []).append((step.acknowledged_per_s, ms))
+            if step.acknowledged_per_s:  # of none there is no logarithm
+                by_rate.setdefault(step.rate_per_s, []).append((step.acknowledged_per_s, ms))
             axes.plot(
                 [step.acknowledged_per_s], [ms], marker=look.marker, ms=5.5, mew=1.1,
                 color=look.colour, mfc=look.colour if step.verdict == "passed" else PAPER.light,

@@ -44,7 +44,7 @@ SECONDS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0}
 READERS: Final = "arrivals.results_per_vote"  # the one thing about arrivals that a study takes over
 MOST_FORECAST_PER_S: Final = 100_000.0
 """Some hundred times the rates that were measured with one machine. A simulated trial of so many
-votes takes a minute and a gigabyte."""
+votes takes a minute and more than a gigabyte."""
 OF_FLAGS: Final = {"modes": "--modes", "slo": "--slo", "seed": "--seed"}
 OF_THE_STUDY: Final = ("duration_s", "repeat", "faults", "scenario", "site.journal")
 OUR_FLAGS: Final = ("modes", "workers", "threads", "memcached", "database")
