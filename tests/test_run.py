@@ -220,7 +220,7 @@ def test_a_missed_threshold_fails_the_run(saturated: "subprocess.CompletedProces
         (("steady-trickle", "--database", "mysql://u:p@example.com/x"), "--allow-target"),
         (("steady-trickle", "--duration", "1e9"), "MiB free and the run needs"),
         (("steady-trickle", "--peak", "100"), "has no peak"),
-        (("controversial-poll", "--peak", "inf"), "arrivals.peak_per_s"),
+        (("controversial-poll", "--peak", "inf"), "'--peak': inf"),
         (("steady-trickle", "--modes", "direct,direct"), "modes names one twice"),
         (("steady-trickle", "--bogus"), "No such option"),
     ],

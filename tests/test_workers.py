@@ -246,9 +246,17 @@ def test_a_port_where_another_run_listens_is_one_line(
 def test_a_run_that_is_interrupted_sends_its_workers_home_and_the_load_ends(
     tmp_path: Path, serve: Callable[[Reply], FakeSite], supervisor: Supervisor
 ) -> None:
+    """Nor does it matter that the worker has missed the first thing that it was asked."""
     port = free_port()
     plan = plan_of(port, lasts_s=60.0, generators=1)
-    (worker,) = start_workers(supervisor, port, tmp_path, 1)
+    deaf = (
+        "import sys; from pathlib import Path; from harness.load import worker as w\n"
+        "told = w.LoadWorker._on_clock; heard = []\n"
+        "def on_clock(self, msg, **_): told(self, msg) if heard else heard.append(msg)\n"
+        "w.LoadWorker._on_clock = on_clock\n"
+        f"sys.exit(w.main('127.0.0.1', {port}, Path('{tmp_path}'), 30))"
+    )
+    worker = supervisor.spawn("worker", [sys.executable, "-c", deaf], log=tmp_path / "w.log")
     site = LoadedSite("127.0.0.1", serve(lambda *_: ACCEPTED).port, tmp_path)
 
     def interrupt(elapsed_s: float) -> None:

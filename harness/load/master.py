@@ -46,6 +46,9 @@ from harness.run_folder import write_atomically
 
 EXCHANGES: Final = 20  # the quickest of so many meets an idle network nearly always
 CLOCK_S: Final = 10.0  # for all of them; a worker that is slower has its few
+AGAIN_S: Final = 0.5
+"""After that without an answer it is asked again: Locust tells of a worker that has come a moment
+before it listens to us, and what it hears in that moment it forgets."""
 
 
 class Part:
@@ -209,11 +212,13 @@ class Master:
     def _ask_one_for_time(self, part: Part) -> None:
         part.exchanges = []
         until_s = time.monotonic() + CLOCK_S
-        for number in range(1, EXCHANGES + 1):
+        while len(part.exchanges) < EXCHANGES:  # bounded by time
+            known = len(part.exchanges)
+            asked_s = time.monotonic()
             told = {"asked_ns": time.monotonic_ns(), "version": __version__}
             self._runner.send_message(CLOCK, told, part.worker)
             # A fine grain: what is waited for too long here is not measured, only passed by.
-            while len(part.exchanges) < number:
+            while len(part.exchanges) == known and time.monotonic() - asked_s < AGAIN_S:
                 if time.monotonic() > until_s or self._is_lost(part):
                     return
                 gevent.sleep(POLL_S / 10)
