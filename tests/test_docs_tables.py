@@ -1,4 +1,6 @@
-"""Tables of the documentation that list what the code has: none is missing, none is left over."""
+"""Tables of the documentation that list what the code has, and the sample of a run: nothing is
+missing, nothing is left over.
+"""
 
 import re
 import tomllib
@@ -9,6 +11,7 @@ from typing import Any
 import msgspec
 
 from harness.plan import Plan, plan_from
+from harness.result import RunResult
 from harness.slo import COMPARISONS, SLO_FIGURES
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -51,3 +54,12 @@ def test_the_page_of_the_result_has_all_figures_and_operators_of_objectives() ->
     assert [figure for figure, where in said if f"`{SLO_FIGURES[figure]}`" not in where] == []
     (operators,) = re.findall(r"^The operators are (.*?)\.", page, re.MULTILINE)
     assert re.findall(r"`(.*?)`", operators) == list(COMPARISONS)
+
+
+def test_the_sample_of_a_run_has_all_that_a_run_writes_today() -> None:
+    sample = DOCS.parent / "reports" / "sample"
+    plan = (sample / "plan.toml").read_text()
+    assert plan_from(tomllib.loads(plan), "the sample").to_toml() == plan
+    written = (sample / "result.json").read_bytes()
+    result = msgspec.json.decode(written, type=RunResult)
+    assert msgspec.json.decode(msgspec.json.encode(result)) == msgspec.json.decode(written)
