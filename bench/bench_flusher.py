@@ -19,9 +19,10 @@ from harness.cache.meta_client import MetaClient
 from harness.database import schema
 from harness.database.ballots import INSERT_MANY, vote_row
 from harness.database.connections import connect
+from harness.deployment import Deployment
 from harness.modes.mode import Answer, Drain, find_mode
 from harness.modes.queues import queues
-from harness.plan import DatabasePlan, Deployment, MemcachedPlan, Plan
+from harness.plan import DatabasePlan, MemcachedPlan, Plan
 from harness.protocol.queue import DrainEnd
 from harness.protocol.ticket import first_of
 from harness.services.mariadb import start_mariadb

@@ -3,7 +3,7 @@
 from array import array
 from typing import NamedTuple
 
-from harness.plan import Deployment
+from harness.deployment import Deployment
 
 
 class Order(NamedTuple):

@@ -21,8 +21,9 @@ from bench.orders import Drained, Finish, Order, Ready, Start, Voted
 from bench.writer import protocol_of
 from harness.database import schema
 from harness.database.ballots import read_ballots
+from harness.deployment import Deployment
 from harness.errors import ServiceError
-from harness.plan import Deployment, FlusherPlan, Plan
+from harness.plan import FlusherPlan, Plan
 from harness.services.mariadb import start_mariadb
 from harness.services.memcached import MemcachedServer, start_memcached
 from harness.services.processes import Child, Supervisor

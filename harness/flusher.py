@@ -15,10 +15,10 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Final
 
+from harness.deployment import Deployment
 from harness.errors import Exit, PollstormError
 from harness.history.journal import Journal, Role
 from harness.modes.mode import Mode, Unavailable, find_mode, require_memcached
-from harness.plan import Deployment
 from harness.protocol.queue import DrainEnd
 from harness.vote import POLL_NAME
 

@@ -20,8 +20,9 @@ from harness.database import schema
 from harness.database.ballots import read_ballots
 from harness.database.connections import connect
 from harness.database.voters import read_rejections
+from harness.deployment import Deployment
 from harness.modes.mode import find_mode
-from harness.plan import Deployment, MemcachedPlan, Plan, PollPlan, QueuePlan, Site
+from harness.plan import MemcachedPlan, Plan, PollPlan, QueuePlan, Site
 from harness.services.flusher import Flushers, start_flushers
 from harness.services.mariadb import MariadbServer
 from harness.services.memcached import MemcachedServer, start_memcached

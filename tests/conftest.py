@@ -10,7 +10,8 @@ from playwright.sync_api import Browser, sync_playwright
 
 from harness.cache.meta_client import MetaClient
 from harness.database import schema
-from harness.plan import DatabasePlan, Deployment, MemcachedPlan
+from harness.deployment import Deployment
+from harness.plan import DatabasePlan, MemcachedPlan
 from harness.services.mariadb import MariadbServer, start_mariadb
 from harness.services.memcached import MemcachedServer, start_memcached
 from harness.services.processes import Supervisor

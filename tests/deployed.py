@@ -10,9 +10,10 @@ import msgspec
 
 from harness.armed import ArmedPage
 from harness.database.ballots import read_ballots
+from harness.deployment import Deployment
 from harness.faults.fault import Reach
 from harness.modes.mode import Session, find_mode
-from harness.plan import Deployment, Plan, QueuePlan
+from harness.plan import Plan, QueuePlan
 from harness.services.flusher import Flushers
 from harness.services.memcached import MemcachedServer
 from harness.services.stack import Stack
@@ -60,7 +61,7 @@ def voter(deployment: Deployment, mode: str, folder: Path) -> "subprocess.Popen[
     deployment.write(path)
     program = (
         "import os, sys, threading; from pathlib import Path\n"
-        "from harness.plan import Deployment\n"
+        "from harness.deployment import Deployment\n"
         "from harness.modes.mode import find_mode; from harness.vote import Vote, mint\n"
         "deployment = Deployment.read(Path(sys.argv[1]))\n"
         "vote = Vote(mint(0, 1), deployment.plan.poll.name, 1, 'v')\n"

@@ -5,7 +5,7 @@ from urllib.parse import urlencode
 
 import falcon.testing
 
-from harness.plan import Deployment
+from harness.deployment import Deployment
 from harness.site.app import create_app
 from harness.vote import Poll
 from tests.site_in_thread import Town

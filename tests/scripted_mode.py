@@ -5,9 +5,9 @@ from typing import Any
 
 import falcon.testing
 
+from harness.deployment import Deployment
 from harness.history.journal import Journal
 from harness.modes.mode import Answer, Totals
-from harness.plan import Deployment
 from harness.vote import Poll, Vote
 from tests.site_with_fake_mode import POLL
 

@@ -15,9 +15,9 @@ from typing import Any
 from urllib.request import urlopen
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
+from harness.deployment import Deployment
 from harness.history.journal import Journal
 from harness.modes.mode import Answer, Totals, Unavailable
-from harness.plan import Deployment
 from harness.site.app import create_app
 from harness.vote import Poll, Vote
 from tests.site_with_fake_mode import FakeMode, deployment

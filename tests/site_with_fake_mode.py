@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 from time import sleep, time
 
+from harness.deployment import Deployment
 from harness.history.journal import Journal
 from harness.modes.mode import Answer, Drain, Totals
-from harness.plan import Deployment, Plan, Site
+from harness.plan import Plan, Site
 from harness.protocol import direct
 from harness.protocol.queue import Terms, VotingProtocol
 from harness.site.server import free_address, serve

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import msgspec
 
+from harness.deployment import Deployment
 from harness.modes.mode import find_mode
-from harness.plan import Deployment, QueuePlan
+from harness.plan import QueuePlan
 from harness.vote import Vote, mint
 
 VOTERS = 20

@@ -10,9 +10,9 @@ from harness.audit.accounts import settle
 from harness.database.ballots import read_ballots
 from harness.database.connections import connect
 from harness.database.voters import read_rejections
+from harness.deployment import Deployment
 from harness.history.store import write_parquet
 from harness.modes.mode import Answer
-from harness.plan import Deployment
 from harness.result import Accounts
 from harness.services.memcached import MemcachedServer
 from harness.vote import Outcome, Vote, mint, voter_of

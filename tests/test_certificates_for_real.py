@@ -15,10 +15,11 @@ from harness.audit.certificate import Certificate
 from harness.audit.certificates import certify, read_certificates, write_certificates
 from harness.cache.meta_client import MetaClient
 from harness.database.ballots import read_ballots
+from harness.deployment import Deployment
 from harness.history.journal import Journal, Role
 from harness.history.store import collect_journal, write_parquet
 from harness.modes.mode import Answer, find_mode
-from harness.plan import Deployment, MemcachedPlan
+from harness.plan import MemcachedPlan
 from harness.run_folder import TrialFolder
 from harness.services.memcached import start_memcached
 from harness.services.processes import Supervisor

@@ -23,9 +23,10 @@ import pytest
 import yaml
 
 import harness.site.__main__
+from harness.deployment import Deployment
 from harness.flusher import MODE_VARIABLE, ready_file
 from harness.modes.mode import find_mode, known_modes, require_memcached
-from harness.plan import Deployment, read_plan
+from harness.plan import read_plan
 from harness.services.memcached import MemcachedServer
 from harness.site.cookie import SECRET
 

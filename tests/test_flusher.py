@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from harness.deployment import Deployment
 from harness.flusher import (
     FULL_LOAD,
     LAST_TRIES,
@@ -18,7 +19,7 @@ from harness.flusher import (
 from harness.history.journal import Journal
 from harness.modes.classic import Classic
 from harness.modes.mode import Unavailable
-from harness.plan import Deployment, FlusherPlan, Limits, Plan, Site
+from harness.plan import FlusherPlan, Limits, Plan, Site
 from harness.protocol.queue import Drained, DrainEnd
 
 EMPTY = Drained(DrainEnd.EMPTY)

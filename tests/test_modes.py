@@ -12,6 +12,7 @@ import pytest
 
 from harness.armed import ArmedPage
 from harness.cache.meta_client import MetaClient
+from harness.deployment import Deployment
 from harness.errors import Exit, Interrupted, PlanError, RecordingError
 from harness.fault import Fault
 from harness.faults.timetable import Timetable, applicable
@@ -20,7 +21,7 @@ from harness.history.recorder import RECORDING_FAILED, Recorder
 from harness.modes.hands import ARMED_PAGE
 from harness.modes.mode import Answer, find_mode, known_modes, require_memcached
 from harness.modes.queues import terms
-from harness.plan import Deployment, Plan, QueuePlan, Site
+from harness.plan import Plan, QueuePlan, Site
 from harness.protocol.queue import AfterPatience, DrainEnd, Terms
 from harness.services.interruption import interruptible
 from harness.services.memcached import MemcachedServer

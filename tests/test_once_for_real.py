@@ -17,8 +17,8 @@ from harness.database import schema
 from harness.database.ballots import Ballots, Delivery, read_ballots
 from harness.database.link import Link
 from harness.database.voters import read_rejections
+from harness.deployment import Deployment
 from harness.modes.mode import Answer, find_mode
-from harness.plan import Deployment
 from harness.protocol.queue import DrainEnd
 from harness.services.mariadb import MariadbServer
 from harness.services.memcached import MemcachedServer

@@ -13,10 +13,10 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from harness.cli import pollstorm
+from harness.deployment import Deployment
 from harness.errors import Exit
 from harness.modes.mode import Answer
 from harness.modes.polls import NOTICED_WITHIN_S
-from harness.plan import Deployment
 from harness.services.processes import Supervisor
 from harness.services.site import start_site
 from harness.vote import Poll, Vote, VoteId

@@ -23,10 +23,11 @@ from harness.cache.meta_client import MetaClient
 from harness.cache.ring import Ring
 from harness.cli import pollstorm
 from harness.database import schema
+from harness.deployment import Deployment
 from harness.errors import Exit
 from harness.history.journal import Role
 from harness.modes.mode import Answer, find_mode
-from harness.plan import Deployment, MemcachedPlan
+from harness.plan import MemcachedPlan
 from harness.protocol import classic
 from harness.protocol.drive import drive
 from harness.protocol.queue import Queue, Receipt

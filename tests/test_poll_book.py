@@ -13,6 +13,7 @@ from harness.cache.meta_client import MetaClient
 from harness.database import polls as database_polls
 from harness.database.connections import connect
 from harness.database.link import Link
+from harness.deployment import Deployment
 from harness.modes import polls
 from harness.modes.mode import Unavailable
 from harness.modes.polls import (
@@ -24,7 +25,6 @@ from harness.modes.polls import (
     forget_poll,
     polls_in,
 )
-from harness.plan import Deployment
 from harness.services.memcached import MemcachedServer
 from harness.vote import Poll
 from tests.curt_server import nobody

@@ -14,12 +14,13 @@ from harness.armed import ArmedPage
 from harness.cache.breaker import OPEN_S, breaker_of
 from harness.database import polls, schema
 from harness.database.ballots import Ballots
+from harness.deployment import Deployment
 from harness.errors import Exit
 from harness.fault import Fault
 from harness.faults.timetable import Timetable
 from harness.modes.hands import ARMED_PAGE
 from harness.modes.mode import Answer, Unavailable, find_mode
-from harness.plan import Deployment, MemcachedPlan
+from harness.plan import MemcachedPlan
 from harness.protocol.commands import Command, InsertBallots, Reply
 from harness.protocol.queue import DrainEnd
 from harness.services.memcached import MemcachedServer

@@ -16,7 +16,8 @@ import psutil
 import pytest
 
 from harness.database import schema
-from harness.plan import Deployment, Plan, Site
+from harness.deployment import Deployment
+from harness.plan import Plan, Site
 from harness.services.mariadb import MariadbServer
 from harness.site.metrics import in_flight
 

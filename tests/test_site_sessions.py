@@ -7,8 +7,8 @@ from time import monotonic, sleep
 
 import pytest
 
+from harness.deployment import Deployment
 from harness.history.journal import Journal
-from harness.plan import Deployment
 from harness.site import problem
 from harness.site.sessions import Loan, Sessions
 from tests.site_with_fake_mode import FakeMode, FakeSession, deployment

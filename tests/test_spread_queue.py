@@ -10,10 +10,11 @@ from click.testing import CliRunner
 
 from harness.cache.ring import Ring
 from harness.cli.simulate import simulate
+from harness.deployment import Deployment
 from harness.errors import Exit, PlanError
 from harness.history.journal import JOURNAL_DTYPE, Journal, Role
 from harness.modes.mode import Answer, find_mode, known_modes, voided_by
-from harness.plan import Deployment, MemcachedPlan, Plan
+from harness.plan import MemcachedPlan, Plan
 from harness.protocol.commands import KeyKind, Status
 from harness.protocol.queue import Queue
 from tests.deployed import PLAN, counted, flush, session, vote

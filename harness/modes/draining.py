@@ -5,6 +5,7 @@ from pathlib import Path
 import pymysql
 
 from harness.database.polls import find_poll, name_polls
+from harness.deployment import Deployment
 from harness.errors import RecordingError
 from harness.history.journal import Journal, Role
 from harness.history.recorder import note_recording_failed
@@ -12,7 +13,6 @@ from harness.modes.hands import Hands
 from harness.modes.mode import Unavailable
 from harness.modes.queues import queues
 from harness.modes.totals import KeptTotals
-from harness.plan import Deployment
 from harness.protocol.commands import Command, Reply
 from harness.protocol.drive import drive
 from harness.protocol.queue import Drained, VotingProtocol

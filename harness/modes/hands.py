@@ -13,8 +13,9 @@ from harness.cache.ring import Ring
 from harness.cache.spread import SpreadExecutor
 from harness.database.ballots import Ballots
 from harness.database.executor import DatabaseExecutor
+from harness.deployment import Deployment
 from harness.history.journal import Journal, Role
-from harness.plan import Deployment, Plan
+from harness.plan import Plan
 from harness.protocol.commands import Command, DatabaseCommand, Reply
 
 ARMED_PAGE: Final = "armed.page"  # in a deployment's folder, when faults can be armed

@@ -5,10 +5,11 @@ from enum import Enum
 from importlib.metadata import entry_points
 from typing import Any, Final, NamedTuple, Protocol
 
+from harness.deployment import Deployment
 from harness.errors import PlanError, PollstormError
 from harness.fault import FAULT_KINDS
 from harness.history.journal import Journal
-from harness.plan import Deployment, Plan
+from harness.plan import Plan
 from harness.protocol.queue import Drained, Terms, VotingProtocol
 from harness.slo import nearest
 from harness.vote import Poll, Vote

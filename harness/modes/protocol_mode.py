@@ -3,12 +3,13 @@
 from abc import ABC, abstractmethod
 from typing import ClassVar, Final
 
+from harness.deployment import Deployment
 from harness.history.journal import Journal
 from harness.modes.draining import QueueDrain
 from harness.modes.mode import require_memcached
 from harness.modes.queues import terms
 from harness.modes.voting import VotingSession
-from harness.plan import Deployment, Plan
+from harness.plan import Plan
 from harness.protocol.queue import Terms, VotingProtocol
 
 FOR_GOOD: Final = 0  # the flusher replaces totals; they need no lifetime

@@ -2,13 +2,13 @@
 
 from typing import Final
 
+from harness.deployment import Deployment
 from harness.history.journal import ROOM, Journal, Role
 from harness.modes.hands import Hands, calculation_s
 from harness.modes.mode import Answer, Totals
 from harness.modes.polls import PollBook, polls_in
 from harness.modes.queues import NS_PER_S, queues
 from harness.modes.totals import KeptTotals
-from harness.plan import Deployment
 from harness.protocol.drive import drive
 from harness.protocol.queue import NAP_NS, Receipt, VotingProtocol
 from harness.vote import Poll, Vote

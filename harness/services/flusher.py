@@ -7,9 +7,9 @@ from pathlib import Path
 from time import monotonic
 from typing import Final
 
+from harness.deployment import Deployment
 from harness.errors import Exit
 from harness.flusher import ready_file
-from harness.plan import Deployment
 from harness.services.processes import Child, Supervisor
 from harness.services.service import Service, numbered
 from harness.services.site import write_privately

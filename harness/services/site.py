@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 import psutil
 
-from harness.plan import Deployment
+from harness.deployment import Deployment
 from harness.services.ports import on_free_port, require_free
 from harness.services.processes import Child, Supervisor
 

@@ -12,10 +12,11 @@ import pymysql
 
 from harness.armed import ArmedPage
 from harness.database import schema
+from harness.deployment import Deployment
 from harness.errors import PlanError, ServiceError
 from harness.modes.hands import ARMED_PAGE
 from harness.modes.mode import Mode, daemons_of, require_memcached
-from harness.plan import Deployment, Plan
+from harness.plan import Plan
 from harness.services.cores import share_cores
 from harness.services.flusher import Flushers, start_flushers
 from harness.services.mariadb import MariadbServer, start_mariadb

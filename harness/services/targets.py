@@ -27,7 +27,7 @@ class Existing(NamedTuple):
         for address in self.memcached:
             require_loopback(host_of(address, "memcached"), allowed)
         if self.database is not None:
-            self.with_secrets()
+            self.with_secrets()  # refused now rather than when services start
             parts = urlsplit(self.database)
             if parts.scheme != "mysql" or not parts.hostname:
                 raise PlanError("--database: write mysql://user:password@host:port/name")

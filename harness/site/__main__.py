@@ -8,9 +8,9 @@ import msgspec
 import pymysql
 
 from harness.database import schema
+from harness.deployment import Deployment
 from harness.errors import Exit, PollstormError, ServiceError
 from harness.modes.mode import find_mode, require_memcached
-from harness.plan import Deployment
 from harness.site.cookie import voters_key
 from harness.site.server import free_address, serve
 

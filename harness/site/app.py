@@ -7,8 +7,9 @@ from typing import Any, Final
 import falcon
 from falcon import mediatypes
 
+from harness.deployment import Deployment
 from harness.modes.mode import Mode
-from harness.plan import Deployment, Site
+from harness.plan import Site
 from harness.site import log, problem
 from harness.site.body import Void
 from harness.site.cookie import Cookies, voters_key

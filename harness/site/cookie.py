@@ -17,8 +17,8 @@ from typing import Final, NamedTuple
 import falcon
 from itsdangerous import BadSignature, Signer
 
+from harness.deployment import Deployment
 from harness.errors import PlanError, RecordingError
-from harness.plan import Deployment
 from harness.vote import MAX_CHOICES, VOTER_NAME
 
 SECRET: Final = "POLLSTORM_SECRET"

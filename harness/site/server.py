@@ -21,9 +21,9 @@ from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server.mp import MPServer
 
+from harness.deployment import Deployment
 from harness.errors import PlanError, RecordingError
 from harness.modes.mode import Mode
-from harness.plan import Deployment
 from harness.site.app import DOOR_THREADS, create_app, threads_of
 from harness.site.slow_bodies import Watcher
 

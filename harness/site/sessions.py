@@ -16,9 +16,9 @@ from collections import deque
 from pathlib import Path
 from types import TracebackType
 
+from harness.deployment import Deployment
 from harness.history.journal import Journal, Role
 from harness.modes.mode import Mode, Session
-from harness.plan import Deployment
 from harness.site import log, problem
 
 
